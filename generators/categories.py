@@ -1,0 +1,126 @@
+"""Category tables: made from candidate numbers, read from the published CSV files, kept as .npz."""
+
+import hashlib
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from .drawing.chaos import MAX_MAPS
+from .formulas.systems import Category, quantise_system
+
+
+def from_numbers(family: Any, numbers: np.ndarray) -> Category:
+    """The table of accepted candidates, on the host; equal to what the device proposes."""
+    return Category(
+        *(np.asarray(field) for field in family.propose(numbers.astype(np.uint32), xp=np))
+    )
+
+
+def from_systems(systems: list[Float[np.ndarray, "_ k"]]) -> Category:
+    """float64 systems as `read_systems` returns them, rounded once to the fixed-point formats of
+    `drawing.chaos`.
+    """
+    rows = []
+    for system in systems:
+        dims = 2 if system.shape[1] == 7 else 3
+        matrix = system[:, : dims * dims].reshape(-1, dims, dims)
+        rows.append(quantise_system(matrix, system[:, dims * dims : -1], system[:, -1]))
+    return Category(*(np.stack(field) for field in zip(*rows, strict=True)))
+
+
+def read_published(path: str | os.PathLike) -> Category:
+    """A table from a folder of published category files: FractalDB (7 columns) or MV-/ExFractalDB
+    (13 columns).
+
+    All *.csv below `path` in the order of their file names. Raises ValueError naming the file and
+    line of what is malformed.
+    """
+    return from_systems(read_systems(path))
+
+
+def read_systems(path: str | os.PathLike) -> list[Float[np.ndarray, "_ k"]]:
+    """The float64 rows of each category file: matrix row by row, translation, probability."""
+    root = pathlib.Path(path)
+    files = sorted(root.rglob("*.csv") if root.is_dir() else [root], key=lambda file: file.name)
+    if not files or not files[0].exists():
+        raise ValueError(
+            f"no category files: {root} holds no .csv; "
+            "give the folder that holds 00000.csv and its like"
+        )
+    systems = [_read_file(file) for file in files]
+    widths = {system.shape[1] for system in systems}
+    if len(widths) > 1:
+        odd = next(i for i, s in enumerate(systems) if s.shape[1] != systems[0].shape[1])
+        raise ValueError(
+            f"{files[odd]}: {systems[odd].shape[1]} columns where {files[0].name} "
+            f"has {systems[0].shape[1]}"
+        )
+    return systems
+
+
+def _read_file(file: pathlib.Path) -> Float[np.ndarray, "n k"]:
+    rows: list[list[float]] = []
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        cells = line.split(",")
+        if len(cells) not in (7, 13):
+            raise ValueError(
+                f"{file}, line {number}: {len(cells)} columns; "
+                "a 2-D system has 7 (a,b,c,d,e,f,p), a 3-D one 13"
+            )
+        if rows and len(cells) != len(rows[0]):
+            raise ValueError(
+                f"{file}, line {number}: {len(cells)} columns where line 1 has {len(rows[0])}"
+            )
+        try:
+            rows.append([float(cell) for cell in cells])
+        except ValueError:
+            raise ValueError(
+                f"{file}, line {number}: {line.strip()!r} is not a row of numbers"
+            ) from None
+    system = np.array(rows)
+    if not 1 <= len(rows) <= MAX_MAPS:
+        raise ValueError(f"{file}: {len(rows)} maps; a system has 1 to {MAX_MAPS}, one a line")
+    if not np.isfinite(system).all() or (system[:, -1] < 0).any() or system[:, -1].sum() <= 0:
+        raise ValueError(f"{file}: every value must be finite and the last column probabilities")
+    return system
+
+
+def save(path: str | os.PathLike, table: Category) -> None:
+    """Writes a table as .npz."""
+    np.savez_compressed(path, **table._asdict())
+
+
+def load(path: str | os.PathLike) -> Category:
+    """Reads a table written by `save`. ValueError names the file and what is wrong with it."""
+    with np.load(path, allow_pickle=False) as file:
+        missing = [name for name in Category._fields if name not in file]
+        if missing:
+            raise ValueError(
+                f"{path}: no array {missing[0]!r}; a table is written by generators.categories.save"
+            )
+        table = Category(*(file[name] for name in Category._fields))
+    n, dims = len(table.num_maps), table.maps.shape[-1]
+    if (
+        table.maps.shape[:2] != (n, MAX_MAPS)
+        or dims not in (6, 12)
+        or table.thresholds.shape != (n, MAX_MAPS)
+    ):
+        raise ValueError(
+            f"{path}: maps {table.maps.shape}, thresholds {table.thresholds.shape} "
+            f"and num_maps {table.num_maps.shape} do not agree"
+        )
+    return table
+
+
+def sha256(table: Category) -> str:
+    """Hex digest of the table's numbers, the same on every machine."""
+    digest = hashlib.sha256()
+    for field, kind in zip(table, ("<i4", "<u4", "<i4"), strict=True):
+        array = np.ascontiguousarray(np.asarray(field).astype(kind))
+        digest.update(repr(array.shape).encode() + array.tobytes())
+    return digest.hexdigest()

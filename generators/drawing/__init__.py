@@ -1,0 +1,3 @@
+"""What the formula families share: hash, chaos game, raster, patches, colours, views. All integer,
+so all exact.
+"""

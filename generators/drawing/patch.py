@@ -1,0 +1,66 @@
+"""FractalDB's 3x3 patches without pasting a patch for each point.
+
+The published script pastes on each point a new random 3x3 binary pattern, zeros included, and the
+last one wins. As each bit is on in 256 of 511 patterns, independently of where the points are, the
+picture is the support of the patches (a dilation of the occupied pixels) and a coin for each pixel:
+the same distribution, in exact integers. All functions take patches as centred on their point; who
+wants them elsewhere moves the points.
+"""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Int32, UInt8, UInt32
+
+from .noise import GOLDEN, hash32
+
+ON = np.uint32(0x80402010)  # 256/511 of 2**32
+
+
+def dilate(occupied: UInt8[Array, "H W"]) -> UInt8[Array, "H W"]:
+    """1 where any patch pixel falls. Separable: three shifts down, then three across."""
+    height, width = occupied.shape
+    tall = lax.optimization_barrier(jnp.pad(occupied, 1))
+    down = tall[:height] | tall[1 : height + 1] | tall[2:]
+    down = lax.optimization_barrier(down)
+    return down[:, :width] | down[:, 1 : width + 1] | down[:, 2:]
+
+
+def coin(pixels: UInt32[Array, "H W"], key: UInt32[Array, ""]) -> UInt8[Array, "H W"]:
+    """The patch bit of each pixel, 0 or 1."""
+    return (hash32(pixels * GOLDEN + hash32(key)) < ON).astype(jnp.uint8)
+
+
+def stamp(counts: Int32[Array, "H W"], key: UInt32[Array, ""]) -> Int32[Array, "H W"]:
+    """Counts under one random mask for the whole image (Anderson and Farrell): a 3x3 sum over the
+    mask's bits.
+    """
+    bits = hash32(key ^ np.uint32(3)).astype(jnp.int32)
+    return functools.reduce(
+        jnp.add, [window * ((bits >> i) & 1) for i, window in enumerate(_windows(counts))]
+    )
+
+
+def last_writer(
+    occupied: UInt8[Array, "H W"],
+    pixels: UInt32[Array, "H W"],
+    key: UInt32[Array, ""],
+    patched: bool,
+) -> Int32[Array, "H W"]:
+    """A number in [1, 2**31) naming the point that is uppermost on each pixel, 0 where there is
+    none.
+
+    Every occupied pixel draws its rank by hash; the published order of writing is as random, and
+    lost to parallel chains.
+    """
+    rank = (hash32(pixels * GOLDEN + hash32(~key)) >> np.uint32(1)).astype(jnp.int32)
+    rank = jnp.where(occupied > 0, jnp.maximum(rank, 1), 0)
+    return functools.reduce(jnp.maximum, _windows(rank)) if patched else rank
+
+
+def _windows(image: Array) -> list[Array]:
+    height, width = image.shape
+    padded = lax.optimization_barrier(jnp.pad(image, 1))  # else XLA pads again for each of the nine
+    return [padded[r : r + height, c : c + width] for r in range(3) for c in range(3)]

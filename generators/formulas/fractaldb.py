@@ -1,0 +1,183 @@
+"""FractalDB: two-dimensional iterated function systems (Kataoka et al., ACCV 2020, IJCV 2022).
+
+Defaults are what the published script makes (exe.sh of FractalDB-Pretrained-ResNet-PyTorch): canvas
+362, 200,000 points, 3x3 patches, gray 127 on black, weights_0.4, four flips. Kept on purpose: all
+categories and instances share one sequence of random choices (the script reseeds with 100), the box
+includes the origin (the script's orbit starts there), patches hang one pixel right of and below
+their point, weights apply to one coefficient of all maps while probabilities stay. Not kept: the
+first steps from the origin are not drawn; parallel chains replace the one long orbit; the patch
+bits, which the script leaves unseeded, are a hash. An orbit that grows for ever is drawn at the
+scale it reached; the script draws it at the scale it had 100 steps before float64 overflowed. Both
+are a few bright pixels, 4 % of the instances under weights_0.4.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, UInt8, UInt32
+
+from ..drawing import chaos, colour, noise, patch, raster
+from .systems import Category, apply_weight, check_headroom, fingerprint, propose_system
+
+WEIGHT_UNIT = 400  # every published multiplier is a multiple of 1/400
+MULTIPLIERS = {  # weights_<name>.csv: the four levels beside 1
+    "0.0125": (0.975, 0.9875, 1.0125, 1.025),
+    "0.025": (0.95, 0.975, 1.025, 1.05),
+    "0.05": (0.9, 0.95, 1.05, 1.1),
+    "0.1": (0.8, 0.9, 1.1, 1.2),
+    "0.2": (0.6, 0.8, 1.2, 1.4),
+    "0.3": (0.4, 0.7, 1.3, 1.6),
+    "0.4": (0.2, 0.6, 1.4, 1.8),
+    "0.5": (0.01, 0.5, 1.5, 2.0),
+}
+PATCHES_PER_WEIGHT, FLIPS = 10, 4
+PATCH_OFFSET = (
+    2  # the script pastes the 3x3 patch with its corner one pixel right of and below the point
+)
+
+
+@functools.cache
+def weight_rows(name: str) -> np.ndarray:
+    """int32[25, 6] in units of 1/400: the published rows in the published order; row 2 is the
+    identity.
+    """
+    rows = []
+    for coefficient in range(6):
+        for level in MULTIPLIERS[name]:
+            row = np.ones(6)
+            row[coefficient] = level
+            rows.append(row)
+    rows.insert(2, np.ones(6))
+    return np.round(np.array(rows) * WEIGHT_UNIT).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class FractalDB:
+    """The family with its options; each default is the published script's value."""
+
+    pattern: Literal["patch", "point"] = "patch"
+    color: Literal["gray", "hue", "density"] = "gray"
+    weights: Literal["none", "0.0125", "0.025", "0.05", "0.1", "0.2", "0.3", "0.4", "0.5"] = "0.4"
+    flips: bool = True
+    num_points: int = 200_000
+    pad: int = 6
+    min_fill: float = 0.2
+
+    name: ClassVar[str] = "fractaldb"
+    version: ClassVar[int] = 1
+    canvas: ClassVar[int] = 362
+    chains: ClassVar[int] = 512
+    orbit_seed: ClassVar[int] = 100
+    search_size: ClassVar[int] = 512
+    search_points: ClassVar[int] = 100_000
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.color == "gray" else 3
+
+    @property
+    def threshold(self) -> float:
+        """`score` at or above which a candidate becomes a category."""
+        return self.min_fill
+
+    def constants(self) -> dict[str, np.ndarray]:
+        """Arrays that every image reads beside its category; they travel with the table."""
+        rows = weight_rows("0.1" if self.weights == "none" else self.weights)
+        return {"weights": rows[2:3] if self.weights == "none" else rows}
+
+    def check(self, table: Category) -> None:
+        """Refuses a table whose sums could leave int32 under the instance weights."""
+        most = int(self.constants()["weights"].max())
+        check_headroom(table, most / WEIGHT_UNIT, f"weights={self.weights!r}")
+
+    @staticmethod
+    def propose(number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
+        """Candidate `number` -> its system: n ~ U{2..7}, coefficients ~ U[-1, 1), p proportional to
+        |det|.
+        """
+        return Category(*propose_system(number, dims=2, xp=xp))
+
+    def score(self, params: Category, branch: bool = False) -> Float[Array, ""]:
+        """Share of occupied pixels of the unweighted system at 512 x 512 with 100,000 points,
+        padding included.
+        """
+        rows, cols = self._pixels(params, params.maps, self.search_size, self.search_points, branch)
+        filled = raster.raster(rows, cols, self.search_size, op="occupied")
+        return filled.sum(dtype=jnp.int32) / np.float32(self.search_size**2)
+
+    def draw(
+        self,
+        params: Category,
+        seed: UInt32[Array, ""],
+        size: int,
+        constants: dict[str, Array],
+        *,
+        backend: raster.Backend = "scatter",
+        branch: bool = False,
+    ) -> dict[str, UInt8[Array, "..."]]:
+        """Instance `seed` of one category: image uint8[size, size, channels].
+
+        Instance i is the published file {i // 40 % 25}_count_{i // 4 % 10}_flip{i % 4}; from 1,000
+        on, new patch draws.
+        """
+        weights = constants["weights"]
+        row = (seed // np.uint32(PATCHES_PER_WEIGHT * FLIPS)) % np.uint32(weights.shape[0])
+        maps = apply_weight(params.maps, weights[row], WEIGHT_UNIT)
+        rows, cols = self._pixels(params, maps, size, self.num_points, branch)
+        key = noise.mix(seed // np.uint32(FLIPS), fingerprint(params))
+        flip = (seed % np.uint32(FLIPS)) if self.flips else np.uint32(0)
+        # The script turns every picture upside down before it makes the flips. Mirroring
+        # coordinates is free; pixels, not.
+        upside_down, mirrored = (flip & 1) == 0, flip >= 2
+        offset = PATCH_OFFSET if self.pattern == "patch" else 0
+        rows, cols = (
+            _mirror(rows + offset, upside_down, size),
+            _mirror(cols + offset, mirrored, size),
+        )
+        pixel = lax.iota(jnp.uint32, size)
+        pixel_row, pixel_col = _mirror(pixel, upside_down, size), _mirror(pixel, mirrored, size)
+        pixels = pixel_row[:, None] * np.uint32(size) + pixel_col
+        return {"image": self._paint(rows, cols, pixels, key, size, backend)}
+
+    def _pixels(self, params, maps, size: int, num_points: int, branch: bool):
+        key = noise.host_key(self.orbit_seed)
+        x, y = chaos.orbit(
+            maps,
+            params.thresholds,
+            params.num_maps,
+            key,
+            num_points=num_points,
+            chains=self.chains,
+            branch=branch,
+        )
+        cols, rows = (self._fit(v, size) for v in (x, y))
+        return rows, cols
+
+    def _fit(self, values, size: int):
+        low, high = chaos.bounds(values)
+        span = size - 2 * self.pad
+        return raster.fit(values, jnp.minimum(low, 0), jnp.maximum(high, 0), span) + self.pad
+
+    def _paint(self, rows, cols, pixels, key, size: int, backend) -> UInt8[Array, "size size c"]:
+        patched = self.pattern == "patch"
+        if self.color == "density":
+            counts = raster.raster(rows, cols, size, backend=backend)
+            counts = patch.stamp(counts, key) if patched else counts
+            return colour.paint(counts, colour.density_palette(key))
+        occupied = raster.raster(rows, cols, size, op="occupied", backend=backend)
+        coin = patch.coin(pixels, key) if patched else np.uint8(1)
+        if self.color == "gray":
+            seen = (patch.dilate(occupied) if patched else occupied) & coin
+            return (seen * np.uint8(127))[..., None]
+        rank = patch.last_writer(occupied, pixels, key, patched)
+        palette = jnp.asarray(colour.pack(colour.hsi_palette()))
+        chosen = jnp.where((rank > 0) & (coin > 0), palette[rank & 127], np.uint32(0))
+        return colour.unpack(lax.optimization_barrier(chosen))
+
+
+def _mirror(values, mirrored, size: int):
+    return jnp.where(mirrored, values.dtype.type(size - 1) - values, values)

@@ -1,0 +1,172 @@
+"""Pictures equal a plain NumPy reference bit for bit, whatever the batch, the way of jitting and
+the devices.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from jaxfdsl import generators
+from jaxfdsl.generators.formulas import exfractaldb, fractaldb
+from tests import reference
+
+
+def row(table, index):
+    return type(table)(*(np.asarray(field)[index] for field in table))
+
+
+@pytest.fixture(scope="module")
+def flat():
+    return generators.load("fractaldb-1k", num_classes=40)
+
+
+@pytest.fixture(scope="module")
+def solid():
+    return generators.load("exfractaldb-1k", num_classes=40)
+
+
+@pytest.mark.parametrize("pattern", ["point", "patch"])
+def test_fractaldb_equals_numpy(flat, pattern):
+    db = generators.load(
+        "fractaldb-1k", num_classes=40, pattern=pattern, num_points=20_000, size=128
+    )
+    recipes = np.array([[3 * c, 89 * c + 80] for c in range(12)], np.uint32)
+    drawn = np.asarray(db.draw_recipes(recipes)["image"])[..., 0]
+    weights = fractaldb.weight_rows("0.4")
+    for (category, seed), image in zip(recipes, drawn, strict=True):
+        expected = reference.fractaldb_gray(
+            row(db.categories, category),
+            weights[seed // 40 % 25],
+            int(seed),
+            128,
+            20_000,
+            pattern == "patch",
+        )
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_exfractaldb_equals_numpy(solid):
+    recipes = np.array([[3 * c, 1000 * c + 7] for c in range(12)], np.uint32)
+    drawn = np.asarray(solid.draw_recipes(recipes)["image"])[..., 0]
+    weights, rotations = exfractaldb.weight_rows(), solid.table["constants"]["rotations"]
+    for (category, seed), image in zip(recipes, drawn, strict=True):
+        word, turn = reference.hash32(seed), reference.mix(seed, 1)
+        weight = weights[int(word >> np.uint64(16)) * 145 >> 16]
+        rotation = rotations[int(turn >> np.uint64(16)) * len(rotations) >> 16]
+        expected = reference.exfractaldb_picture(
+            row(solid.categories, category), weight, rotation, 224
+        )
+        np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("name", ["fractaldb-1k", "exfractaldb-1k"])
+def test_bytes_do_not_hang_on_batch_platform_path_or_devices(name):
+    options = {"num_points": 20_000} if name == "fractaldb-1k" else {}
+    db = generators.load(name, size=96, **options)
+    recipes = np.stack([np.arange(256) * 3, np.arange(256) * 11], 1).astype(np.uint32)
+    whole = np.asarray(db.draw_recipes(recipes)["image"])
+    alone = np.concatenate(
+        [np.asarray(db.draw_recipes(recipes[i : i + 1])["image"]) for i in range(4)]
+    )
+    np.testing.assert_array_equal(whole[:4], alone)
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharded = jax.jit(
+        jax.shard_map(
+            lambda r, t: db.fields(r, t)["image"],
+            mesh=mesh,
+            in_specs=(P("data"), P()),
+            out_specs=P("data"),
+            check_vma=False,
+        )
+    )
+    np.testing.assert_array_equal(whole, np.asarray(sharded(jnp.asarray(recipes), db.table)))
+
+    table = db.table
+    for backend in ("scatter", "matmul"):  # the ways that GPU and TPU take, on the first 12 images
+
+        def one(recipe, backend=backend):
+            params = jax.tree.map(
+                lambda v: jnp.asarray(v)[recipe[0].astype(jnp.int32)], table["categories"]
+            )
+            constants = jax.tree.map(jnp.asarray, table["constants"])
+            return db.family.draw(params, recipe[1], 96, constants, backend=backend)["image"]
+
+        other = jax.jit(jax.vmap(one))(jnp.asarray(recipes[:12]))
+        np.testing.assert_array_equal(whole[:12], np.asarray(other))
+
+
+def test_an_orbit_that_grows_for_ever_is_drawn_at_the_scale_it_reached():
+    grow = np.array([[1.0, 0.9, -0.9, 1.0, 0.5, 0.25, 0.5], [1.0, -0.9, 0.9, 1.0, 0.1, 0.3, 0.5]])
+    table = generators.categories.from_systems([grow])
+    db = generators.load("fractaldb", table=table, pattern="point", num_points=20_000, size=64)
+    image = np.asarray(db.draw([0])["image"])[0, ..., 0]
+    weight = fractaldb.weight_rows("0.4")[0]
+    np.testing.assert_array_equal(
+        image, reference.fractaldb_gray(row(table, 0), weight, 0, 64, 20_000, False)
+    )
+    assert 2 <= (image > 0).sum() < 400
+
+
+def test_patch_mode_is_on_in_half_of_the_dilated_support_and_nowhere_else(flat):
+    points = generators.load("fractaldb-1k", num_classes=8, pattern="point", weights="none")
+    recipes = np.stack([np.arange(8), np.zeros(8)], 1).astype(np.uint32)
+    patched = generators.load("fractaldb-1k", num_classes=8, weights="none").draw_recipes(recipes)
+    on = np.asarray(patched["image"])[..., 0] > 0
+    occupied = np.asarray(points.draw_recipes(recipes)["image"])[..., 0] > 0
+    support = np.zeros_like(occupied)
+    for r in range(1, 4):  # flip 0 is upside down: patches hang above their point
+        for c in range(1, 4):
+            support[:, : 362 - r, c:] |= occupied[:, r:, : 362 - c]
+    assert abs(on[support].mean() - 256 / 511) < 0.01
+    assert not on[~support].any()
+
+
+def test_instances_are_the_published_weight_patch_and_flip(flat):
+    def image(instance):
+        return np.asarray(flat.draw_recipes(np.array([[3, instance]], np.uint32))["image"])[
+            0, ..., 0
+        ]
+
+    base = image(80)  # weight row 2, the identity; patch 0; flip 0
+    np.testing.assert_array_equal(image(81), base[::-1])
+    np.testing.assert_array_equal(image(82), base[:, ::-1])
+    np.testing.assert_array_equal(image(83), base[::-1, ::-1])
+    other_patch = image(84)
+    assert 0.2 < (other_patch == base)[(other_patch > 0) | (base > 0)].mean() < 0.45
+    np.testing.assert_array_equal(image(1080) > 0, image(1080) > 0)
+    assert (image(1080) != base).any(), "instances past the published thousand have new patches"
+
+
+def test_views_of_one_model_equal_the_pictures_drawn_one_by_one():
+    db = generators.load("exfractaldb-1k", num_classes=4, views="equatorial")
+    recipes = np.array([[2, 12 * 6 + v] for v in range(12)], np.uint32)
+    single = np.asarray(db.draw_recipes(recipes)["image"])
+    jitter = np.array(
+        [int(reference.hash32(s) >> np.uint64(16)) * 256 >> 16 for s in recipes[:, 1]]
+    )
+    constants = jax.tree.map(jnp.asarray, db.table["constants"])
+    together = jax.jit(functools.partial(db.family.draw_views, size=224))(
+        row(db.categories, 2),
+        np.uint32(6),
+        constants=constants,
+        jitter=jnp.asarray(np.arange(12) * 256 + jitter, jnp.uint32),
+    )
+    np.testing.assert_array_equal(single, np.asarray(together))
+
+
+@pytest.mark.parametrize("color", ["hue", "density"])
+def test_colour_keeps_the_support_and_colours_differ_between_instances(color):
+    options = {"num_classes": 2, "num_points": 20_000, "size": 96, "weights": "none"}
+    gray = generators.load("fractaldb-1k", pattern="point", **options)
+    coloured = generators.load("fractaldb-1k", pattern="point", color=color, **options)
+    recipes = np.array([[0, 0], [0, 4], [1, 0]], np.uint32)
+    support = np.asarray(gray.draw_recipes(recipes)["image"])[..., 0] > 0
+    image = np.asarray(coloured.draw_recipes(recipes)["image"])
+    assert image.shape == (3, 96, 96, 3)
+    np.testing.assert_array_equal(image.max(-1) > 0, support)
+    assert (image[0] != image[1]).any()
