@@ -92,4 +92,4 @@ def _occupied(points: np.ndarray) -> int:
             (start / (high - low) * (SIZE - 2 * PAD) + PAD).astype(np.uint16).astype(np.int64)
         )
     on_canvas = (pixel[0] < SIZE) & (pixel[1] < SIZE)
-    return np.count_nonzero(np.bincount(pixel[1][on_canvas] * SIZE + pixel[0][on_canvas]))
+    return int(np.count_nonzero(np.bincount(pixel[1][on_canvas] * SIZE + pixel[0][on_canvas])))

@@ -1,0 +1,211 @@
+"""`jaxfdsl <verb>`: the small jobs round a run. Training itself is `python -m jaxfdsl.main`."""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jaxfdsl import config as config_lib
+from jaxfdsl.config import ConfigError
+
+
+def gallery(options: argparse.Namespace) -> None:
+    """Draw a data set: rows are categories, columns instances."""
+    from jaxfdsl.data import sources
+    from jaxfdsl.report import gallery as report
+
+    entry = config_lib.formula_source(
+        options.name, num_classes=options.classes, size=options.size, table=options.table
+    )
+    source = sources.build(entry, seed=0, train=False, field=options.name)
+    report.write(options.out, source, rows=options.rows, columns=options.columns)
+    print(f"{source.name}, {source.num_classes} categories, {source.size} pixels: {options.out}")
+
+
+def replay(options: argparse.Namespace) -> None:
+    """Draw the images that a run saw at one step, before augmentation, and print their recipes."""
+    from PIL import Image
+
+    from jaxfdsl.data import batches
+
+    config = _config_of(options.workdir)
+    data = batches.from_config(config)
+    folder = epath.Path(options.out or epath.Path(options.workdir) / "replay")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in data.rows(options.step).items():
+        first = {key: value[: options.images] for key, value in rows.items()}
+        fields = data.sources[name].fields(first, data.sources[name].table)
+        path = folder / f"step{options.step}_{name}.png"
+        with path.open("wb") as file:
+            Image.fromarray(_sheet(np.asarray(fields["image"]))).save(file, "PNG")
+        for place in range(len(fields["label"])):
+            small = {k: v[place].tolist() for k, v in first.items() if np.ndim(v) <= 2}
+            print(json.dumps({"source": name, "label": int(fields["label"][place]), **small}))
+        print(f"{len(fields['label'])} images of {name} at step {options.step}: {path}")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Run a workdir's evaluations on its newest checkpoint."""
+    import jax
+
+    from jaxfdsl import checkpoint, compile_cache, experiment, train
+
+    config = _config_of(options.workdir)
+    config_lib.validate(config, num_devices=jax.device_count())
+    compile_cache.enable()
+    parts = experiment.build(config)
+    folder = epath.Path(options.workdir) / "checkpoints"
+    saved = checkpoint.Checkpoints(folder, keep=config.keep_checkpoints, tell=print)
+    state = saved.restore(checkpoint.like(parts.state, parts.laid))
+    saved.close()
+    if state is None:
+        raise ConfigError(
+            f"{folder} holds no checkpoint: type the workdir of a run that saved one."
+        )
+    print(f"step {int(state['step'])} of {parts.total_steps}")
+    for name, value in train.evaluate(parts, state).items():
+        print(f"{name} {value:.4f}")
+
+
+def search(options: argparse.Namespace) -> None:
+    """Find new categories by the published search, and save them as a table."""
+    from tqdm import tqdm
+
+    from jaxfdsl.generators import catalog, categories
+
+    if options.family not in catalog.FAMILIES:
+        raise ConfigError(f"{options.family}: type one of {', '.join(catalog.FAMILIES)}.")
+    family = catalog.FAMILIES[options.family]()
+    with tqdm(total=options.classes, unit="categories") as bar:
+        numbers = catalog.search(
+            family,
+            options.classes,
+            options.seed,
+            progress=lambda found, _: bar.update(found - bar.n),
+        )
+    categories.save(options.out, categories.from_numbers(family, numbers))
+    print(f"{options.classes} categories of {options.family}, seed {options.seed}: {options.out}")
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """One page about this machine: versions, devices, folders, drawing speed."""
+    import jax
+
+    from jaxfdsl import compile_cache
+
+    print(f"python {platform.python_version()} on {platform.platform()}")
+    for name in ("jaxfdsl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"):
+        print(f"{name} {_version(name)}")
+    device = jax.devices()[0]
+    print(f"devices {jax.device_count()} x {device.device_kind} ({device.platform})")
+    memory = device.memory_stats() or {}
+    if "bytes_limit" in memory:
+        print(f"memory {memory['bytes_limit'] / 2**30:.1f} GiB a device")
+    print(f"processors {os.cpu_count()}")
+    print(f"compile cache {compile_cache.enable()}")
+    data_dir = epath.Path(config_lib.resolve_data_dir(options.data_dir))
+    found = sorted(path.name for path in data_dir.iterdir()) if data_dir.is_dir() else []
+    print(f"tfds data {data_dir}: {', '.join(found) or 'nothing prepared'}")
+    print(f"drawing {_drawing_speed(options.name, options.images):.0f} images/s of {options.name}")
+
+
+def _drawing_speed(name: str, count: int) -> float:
+    """Images a second, drawn on the default device in batches of `count`, compilation left out."""
+    import jax
+
+    from jaxfdsl import generators
+
+    data = generators.load(name)
+    draw = jax.jit(data.fields)
+    table = jax.device_put(data.table)
+    jax.block_until_ready(draw(data.recipes(np.arange(count)), table))
+    begun = time.perf_counter()
+    for batch in range(1, 4):
+        drawn = draw(data.recipes(np.arange(count) + batch * count), table)
+    jax.block_until_ready(drawn)
+    return 3 * count / (time.perf_counter() - begun)
+
+
+def _config_of(workdir: str) -> Any:
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        raise ConfigError(f"{path} is not there: type the workdir of a run.")
+    return config_lib.from_json(path.read_text())
+
+
+def _sheet(images: np.ndarray) -> np.ndarray:
+    """uint8[N,S,S,C] as one picture, nearly square, RGB."""
+    columns = int(np.ceil(np.sqrt(len(images))))
+    missing = -len(images) % columns
+    filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+    rows, (side, _, channels) = len(filled) // columns, images.shape[1:]
+    sheet = filled.reshape(rows, columns, side, side, channels).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * side, columns * side, channels)
+    return np.broadcast_to(sheet, (*sheet.shape[:2], 3)) if channels == 1 else sheet
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every verb with its options."""
+    top = argparse.ArgumentParser("jaxfdsl", description=__doc__)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
+
+    def verb(function: Any) -> argparse.ArgumentParser:
+        made = verbs.add_parser(
+            function.__name__, help=function.__doc__, description=function.__doc__
+        )
+        made.set_defaults(function=function)
+        return made
+
+    made = verb(gallery)
+    made.add_argument("name", help="a data set, such as exfractaldb-1k")
+    made.add_argument("--classes", type=int, default=0, help="0: the name's own count")
+    made.add_argument("--rows", type=int, default=10, help="categories to show")
+    made.add_argument("--columns", type=int, default=10, help="instances to show")
+    made.add_argument("--size", type=int, default=0, help="pixels; 0: the published canvas")
+    made.add_argument("--table", default="", help="an .npz or a published CSV folder")
+    made.add_argument("--out", default="gallery.png")
+    made = verb(search)
+    made.add_argument("family", help="fractaldb or exfractaldb")
+    made.add_argument("--classes", type=int, default=1000, help="categories to find")
+    made.add_argument("--seed", type=int, default=1, help="which candidates to look at")
+    made.add_argument("--out", default="table.npz")
+    made = verb(replay)
+    made.add_argument("workdir")
+    made.add_argument("--step", type=int, required=True)
+    made.add_argument("--images", type=int, default=64, help="of each source")
+    made.add_argument("--out", default="", help="folder; default WORKDIR/replay")
+    verb(evaluate).add_argument("workdir")
+    made = verb(doctor)
+    made.add_argument("--name", default="exfractaldb-1k", help="what to draw")
+    made.add_argument("--images", type=int, default=64, help="a batch")
+    made.add_argument("--data_dir", default="", help="prepared TFDS data")
+    return top
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the console script."""
+    options = parser().parse_args(argv)
+    try:
+        options.function(options)
+    except (ConfigError, ValueError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,36 @@
+"""Joining the samples of several sources into one batch without moving any between devices."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+
+def join(parts: Sequence[Mapping[str, Any]], class_counts: Sequence[int]) -> dict[str, Any]:
+    """One flat batch of the samples of `parts`, in g = gcd(their lengths) equal blocks.
+
+    Each block holds the same share of every part; g is a multiple of the number of devices, so that
+    a device's rows of every part end up on that device, and the order is the same for any number of
+    devices (a plain concatenation would gather all images everywhere). Fields that some part lacks
+    are left out. Labels of part k are moved up by the classes of the parts before it.
+    """
+    offsets = [sum(class_counts[:place]) for place in range(len(class_counts))]
+    moved = [
+        {**part, "label": part["label"] + offset} if offset else dict(part)
+        for part, offset in zip(parts, offsets, strict=True)
+    ]
+    if len(moved) == 1:
+        return moved[0]
+    blocks = math.gcd(*(part["label"].shape[0] for part in moved))
+    shared = set.intersection(*(set(part) for part in moved))
+    return {name: _interleave([part[name] for part in moved], blocks) for name in sorted(shared)}
+
+
+def _interleave(arrays: Sequence[Any], blocks: int) -> Any:
+    if arrays[0].ndim == 4:  # gray beside colour
+        channels = max(array.shape[-1] for array in arrays)
+        arrays = [jnp.broadcast_to(a, (*a.shape[:-1], channels)) for a in arrays]
+    folded = [a.reshape(blocks, a.shape[0] // blocks, *a.shape[1:]) for a in arrays]
+    joined = jnp.concatenate(folded, axis=1)
+    return joined.reshape(-1, *joined.shape[2:])

@@ -1,0 +1,61 @@
+"""Values made ahead of the loop that uses them, by threads or by worker processes of Grain.
+
+Worker processes load this module: nothing in it touches a device.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grain
+
+
+@dataclasses.dataclass(frozen=True)
+class _Element:
+    """A step with its value; a class of this module, so that it can be pickled for workers."""
+
+    function: Callable[[int], Any]
+    start: int
+
+    def __call__(self, offset: int) -> tuple[int, Any]:
+        step = self.start + int(offset)
+        return step, self.function(step)
+
+
+def ahead(
+    function: Callable[[int], Any],
+    start: int,
+    stop: int,
+    num_workers: int = 0,
+    prefetch: int = 2,
+) -> Iterator[tuple[int, Any]]:
+    """`(i, function(i))` for each i in [start, stop), in order, `prefetch` of them made ahead.
+
+    By threads, or by `num_workers` processes, to which `function` travels pickled.
+    """
+    if stop <= start:
+        return
+    steps = grain.MapDataset.range(stop - start).map(_Element(function, start))
+    options = grain.ReadOptions(num_threads=max(1, prefetch), prefetch_buffer_size=max(1, prefetch))
+    # Workers import the main program, which a notebook is not.
+    if num_workers == 0 or not hasattr(sys.modules["__main__"], "__file__"):
+        yield from steps.to_iter_dataset(options)
+        return
+    _mark_flags_parsed()
+    one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=max(1, prefetch))
+    yield from steps.to_iter_dataset(one).mp_prefetch(workers, worker_init_fn=_no_accelerator)
+
+
+def _no_accelerator(worker_index: int, worker_count: int) -> None:
+    os.environ["JAX_PLATFORMS"] = "cpu"  # a chip belongs to the parent process alone
+
+
+def _mark_flags_parsed() -> None:
+    """Grain reads absl flags when it starts workers, which notebooks and tests never parse."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

@@ -1,0 +1,1 @@
+"""Evaluations: generators of (name, value) pairs."""

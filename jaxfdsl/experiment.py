@@ -1,0 +1,179 @@
+"""From a config to the parts of a run: data, model, optimiser and compiled steps."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxfdsl import config as config_lib
+from jaxfdsl import optim, sharding, step
+from jaxfdsl import state as state_lib
+from jaxfdsl.config import ConfigError
+from jaxfdsl.data import augment, batches, sources
+from jaxfdsl.evals import accuracy
+from jaxfdsl.models import vit
+from jaxfdsl.objectives.classify import Classify
+from jaxfdsl.state import State
+
+Evaluator = Callable[[Any], Iterator[tuple[str, float]]]  # of parameters, to (name, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A run before its first step. `state` and `laid` hold shapes and shardings, not arrays."""
+
+    config: ConfigDict
+    mesh: Mesh
+    batches: batches.Batches
+    model: vit.Model
+    optimizer: optax.GradientTransformation
+    total_steps: int
+    state: State
+    laid: State
+    train_step: Callable[..., Any]
+    tables: Any
+    evaluators: dict[str, Evaluator]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the data, flat; two runs with equal identities see equal images."""
+        return config_lib.data_identity(self.config, self.batches.sources)
+
+    def start(self) -> State:
+        """A new state, made where it will lie."""
+        return jax.jit(self._create, out_shardings=self.laid)(jax.random.key(self.config.seed))
+
+    def _create(self, key: jax.Array) -> State:
+        params = self.model.init(key)
+        return state_lib.create(params, self.optimizer, ema=self.config.optimizer.ema > 0)
+
+
+def compute_dtype(name: str) -> Any:
+    """The trunk's type; "auto" is bfloat16 where the hardware multiplies it natively."""
+    if name != "auto":
+        return jnp.dtype(name)
+    device = jax.devices()[0]
+    capability = getattr(device, "compute_capability", None) or "0"
+    native = device.platform == "tpu" or (device.platform == "gpu" and float(capability) >= 8.0)
+    return jnp.dtype("bfloat16" if native else "float32")
+
+
+def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Experiment:
+    """Loads the data's tables and assembles the run on `devices` (default: all); compiles nothing.
+
+    Raises ConfigError for data that is not there and for classes that do not fit.
+    """
+    mesh = sharding.make_mesh(config.mesh, devices)
+    data = batches.from_config(
+        config, shard_index=jax.process_index(), shard_count=jax.process_count()
+    )
+    # Every device draws its part of every source; this refuses counts that cannot be cut so.
+    batches.split_batch(data.shares, config.batch_size, sharding.batch_parts(mesh))
+    total = config_lib.total_steps(config, data.num_examples)
+    warmup = config_lib.warmup_steps(config, data.num_examples)
+    rate = optim.schedule(
+        config.schedule,
+        config.optimizer.learning_rate,
+        warmup_steps=warmup,
+        total_steps=total,
+    )
+    optimizer = optim.build(config.optimizer, rate)
+    model = vit.build(config.model, data.num_classes, compute_dtype(config.dtype))
+    ema = config.optimizer.ema
+    state = jax.eval_shape(
+        lambda key: state_lib.create(model.init(key), optimizer, ema=ema > 0), jax.random.key(0)
+    )
+    laid = state_lib.shardings(state, optimizer, mesh)
+    train_step = step.make_train_step(
+        model=model,
+        objectives=_objectives(config.objective),
+        optimizer=optimizer,
+        rate=rate,
+        ema=ema,
+        fields=data.fields,
+        augment=functools.partial(_augment_train, config),
+        mesh=mesh,
+        laid=laid,
+    )
+    evaluators = {name: _evaluator(config, name, data, model, mesh) for name in config.evals}
+    tables = jax.device_put(data.tables, sharding.replicated(mesh))
+    return Experiment(
+        config, mesh, data, model, optimizer, total, state, laid, train_step, tables, evaluators
+    )
+
+
+def _objectives(cfg: ConfigDict) -> dict[str, tuple[float, Any]]:
+    return {"classify": (cfg.classify.weight, Classify(cfg.classify.label_smoothing))}
+
+
+def _augment_train(config: ConfigDict, images: jax.Array, key: jax.Array, rows: jax.Array):
+    return augment.train(images, key, config.augment, config.model.image_size, rows=rows)
+
+
+def _evaluator(
+    config: ConfigDict, name: str, data: batches.Batches, model: vit.Model, mesh: Mesh
+) -> Evaluator:
+    entry = config.evals[name]
+    source = sources.build(
+        entry.source, seed=config.seed, train=False, field=f"evals.{name}.source"
+    )
+    offset = _label_offset(config, name, entry.source, source, data)
+
+    def fields(rows: Any, table: Any) -> dict[str, jax.Array]:
+        batch = source.fields(rows, table)
+        return {**batch, "label": batch["label"] + offset}
+
+    augmented = functools.partial(
+        augment.evaluate,
+        augment=config.augment,
+        image_size=config.model.image_size,
+        crop_fraction=entry.crop_fraction,
+    )
+    compiled = step.make_eval_step(model=model, fields=fields, augment=augmented, mesh=mesh)
+    table = jax.device_put(source.table, sharding.replicated(mesh))
+
+    def evaluate(params: Any) -> Iterator[tuple[str, float]]:
+        rows = batches.eval_batches(
+            source,
+            entry.num_examples,
+            entry.batch_size or config.batch_size,
+            shard_index=jax.process_index(),
+            shard_count=jax.process_count(),
+            num_workers=config.data.num_workers,
+            prefetch=config.data.prefetch,
+            field=f"evals.{name}",
+        )
+        return accuracy.evaluate(
+            lambda params, rows: compiled(params, sharding.put_rows(mesh, rows), table),
+            params,
+            rows,
+        )
+
+    return evaluate
+
+
+def _label_offset(
+    config: ConfigDict, name: str, entry: ConfigDict, source: Any, data: batches.Batches
+) -> int:
+    """Where this evaluation's classes begin among the model's: at the training source of the same
+    kind and name, at 0 if there is none."""
+    offset = 0
+    for trained, candidate in data.sources.items():
+        known = config.data.sources[trained]
+        if (known.kind, known.name) == (entry.kind, entry.name):
+            break
+        offset += candidate.num_classes
+    else:
+        offset = 0
+    if offset + source.num_classes > data.num_classes:
+        raise ConfigError(
+            f"evals.{name}.source has {source.num_classes} classes and data.sources have "
+            f"{data.num_classes}: type the name of the data set that the model is trained on."
+        )
+    return offset

@@ -1,0 +1,1 @@
+"""Other libraries' parameter names: one declarative table each."""

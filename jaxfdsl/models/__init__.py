@@ -1,0 +1,1 @@
+"""The vision transformer, as pure functions of a nested dict of parameters."""

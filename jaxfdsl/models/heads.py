@@ -1,0 +1,28 @@
+"""From tokens to features to logits, in float32 whatever the trunk computes in."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jaxfdsl.models.attention import LINEAR_INIT
+
+NORM_EPSILON = 1e-6
+
+
+def layer_norm(width: int, dtype, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """LayerNorm with timm's epsilon; its statistics are two-pass and float32 at every dtype."""
+    return nnx.LayerNorm(
+        width, epsilon=NORM_EPSILON, dtype=dtype, use_fast_variance=False, rngs=rngs
+    )
+
+
+def pool(tokens: Float[Array, "B N D"], kind: str) -> Float[Array, "B D"]:
+    """The class token ("token", the first one) or the mean of all tokens ("mean"), in float32."""
+    if kind == "token":
+        return tokens[:, 0].astype(jnp.float32)
+    return jnp.mean(tokens, axis=1, dtype=jnp.float32)
+
+
+def linear_head(width: int, num_classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
+    """The classifier: float32 features (B, D) to float32 logits (B, num_classes)."""
+    return nnx.Linear(width, num_classes, dtype=jnp.float32, kernel_init=LINEAR_INIT, rngs=rngs)

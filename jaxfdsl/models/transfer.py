@@ -1,0 +1,76 @@
+"""Weights of one model as the start of another: new head, resized positions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxfdsl.models.blocks import stack_blocks, unstack_blocks
+
+
+def resize_positions(
+    positions: Float[Array, "1 N D"], tokens: int, *, prefix: int, new_prefix: int
+) -> Float[Array, "1 M D"]:
+    """Positions for another number of tokens: the grid resized by antialiased bicubic
+    interpolation, as in timm; the class token's row is kept, dropped, or zero where it is new.
+    """
+    head, grid = positions[:, :prefix], positions[:, prefix:]
+    side, new_side = (round(n**0.5) for n in (grid.shape[1], tokens - new_prefix))
+    if side != new_side:
+        grid = grid.reshape(1, side, side, -1)
+        shape = (1, new_side, new_side, grid.shape[-1])
+        grid = jax.image.resize(grid, shape, "cubic", antialias=True)
+        grid = grid.reshape(1, new_side * new_side, -1)
+    if new_prefix and not prefix:
+        head = jnp.zeros((1, new_prefix, grid.shape[-1]), grid.dtype)
+    return jnp.concatenate([head[:, :new_prefix], grid], axis=1)
+
+
+def adapt(loaded: Mapping[str, Any], fresh: Mapping[str, Any]) -> tuple[dict, list[str]]:
+    """`loaded` with the structure and shapes of `fresh`, and a phrase for each change made.
+
+    The head and, where `loaded` has none, the class token are `fresh`'s own. Raises ValueError
+    that names the first parameter whose shape cannot be made to fit.
+    """
+    params, phrases = unstack_blocks(loaded), []
+    prefix, new_prefix = ("cls_token" in tree for tree in (params, fresh))
+    tokens, new_tokens = (tree["pos_embed"].shape[1] for tree in (params, fresh))
+    if (tokens, prefix) != (new_tokens, new_prefix):
+        params["pos_embed"] = resize_positions(
+            jnp.asarray(params["pos_embed"]),
+            new_tokens,
+            prefix=int(prefix),
+            new_prefix=int(new_prefix),
+        )
+        phrases.append(f"positions resized from {tokens} to {new_tokens} tokens")
+    if prefix != new_prefix:
+        phrases.append("class token new" if new_prefix else "class token dropped")
+        params = _without(params, "cls_token")
+        params |= {"cls_token": fresh["cls_token"]} if new_prefix else {}
+    classes, new_classes = (tree["head"]["bias"].shape[0] for tree in (params, fresh))
+    if classes != new_classes:
+        params["head"] = fresh["head"]
+        phrases.append(f"head replaced ({classes} to {new_classes} classes)")
+    params = stack_blocks(params) if "blocks" in fresh else params
+    _check(params, fresh)
+    return params, phrases
+
+
+def _without(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if key != name}
+
+
+def _check(params: Any, fresh: Any) -> None:
+    ours, theirs = (_shapes(tree) for tree in (fresh, params))
+    for name in sorted({*ours, *theirs}):
+        if ours.get(name) != theirs.get(name):
+            there, here = (str(s.get(name, "absent")) for s in (theirs, ours))
+            raise ValueError(f"{name} is {there} there and {here} here")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {"/".join(e.key for e in path): tuple(np.shape(x)) for path, x in leaves}

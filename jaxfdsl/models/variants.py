@@ -1,0 +1,49 @@
+"""The sizes of the ViT family, as timm names them, and free sizes on top of them."""
+
+import dataclasses
+import difflib
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A trunk's size: `width` D, `depth` blocks, `num_heads` heads of D / num_heads channels."""
+
+    width: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float = 4.0
+
+
+# Ti and S: Touvron et al., arXiv 2012.12877, table 1. B, L, H: Dosovitskiy et al., arXiv
+# 2010.11929, table 1.
+VARIANTS = {
+    "vit_ti": Variant(192, 12, 3),
+    "vit_s": Variant(384, 12, 6),
+    "vit_b": Variant(768, 12, 12),
+    "vit_l": Variant(1024, 24, 16),
+    "vit_h": Variant(1280, 32, 16),
+}
+
+_HEAD_WIDTH = 64
+
+
+def resolve(
+    name: str, width: int = 0, depth: int = 0, num_heads: int = 0, mlp_ratio: float = 0.0
+) -> Variant:
+    """Returns the variant `name` with every non-zero argument in place of its own value.
+
+    A width without a number of heads gets heads of 64 channels, as Ti, S, B and L have.
+    Raises ValueError for an unknown name and for heads that do not divide the width.
+    """
+    if name not in VARIANTS:
+        close = difflib.get_close_matches(name, VARIANTS, n=1) or list(VARIANTS)
+        raise ValueError(f"model.variant={name!r} is not known: type {' or '.join(close)}.")
+    base = VARIANTS[name]
+    num_heads = num_heads or (max(width // _HEAD_WIDTH, 1) if width else base.num_heads)
+    width = width or base.width
+    if width % num_heads:
+        raise ValueError(
+            f"model.width={width} cannot be split into {num_heads} heads: "
+            f"type --config.model.num_heads=N with N a divisor of {width}."
+        )
+    return Variant(width, depth or base.depth, num_heads, mlp_ratio or base.mlp_ratio)

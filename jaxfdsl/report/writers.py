@@ -1,0 +1,82 @@
+"""The metrics of a run: `metrics.jsonl`, which is the truth, and TensorBoard's copy of it."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import UInt8
+
+from jaxfdsl.report.tensorboard import EventWriter
+
+FILE = "metrics.jsonl"
+
+
+class MetricsWriter:
+    """Appends one JSON object a line, `{"step": 50, "train/loss": 2.3, ...}`.
+
+    Lines of steps after `restored_step` belong to a run that was cut off and are dropped, so that a
+    resumed run leaves the file that an unbroken one would leave.
+    """
+
+    def __init__(
+        self, workdir: epath.PathLike, *, tensorboard: bool = True, restored_step: int = 0
+    ):
+        folder = epath.Path(workdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        _truncate(folder / FILE, restored_step)
+        self._file = (folder / FILE).open("a")
+        self._events = EventWriter(folder, restored_step + 1) if tensorboard else None
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """One line of numbers; one that is not finite becomes null, for which JSON has no word."""
+        numbers = {name: float(value) for name, value in values.items()}
+        line = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        self._file.write(json.dumps({"step": int(step), **line}) + "\n")
+        self._file.flush()
+        if self._events:
+            for name, value in numbers.items():
+                self._events.scalar(step, name, value)
+            self._events.flush()
+
+    def image(self, step: int, name: str, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
+        """A picture, for TensorBoard alone."""
+        if self._events:
+            self._events.image(step, name, pixels)
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """A text, for TensorBoard alone."""
+        if self._events:
+            self._events.text(step, name, text)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        if self._events:
+            self._events.close()
+
+
+def read(workdir: epath.PathLike) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, in order, as far as they are whole; [] without the file."""
+    path = epath.Path(workdir) / FILE
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:  # the last line of a killed run may be cut
+            break
+    return lines
+
+
+def _truncate(path: epath.Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = [line for line in read(path.parent) if line["step"] <= step]
+    fresh = path.with_name(f"{path.name}.tmp")
+    fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    os.replace(fresh, path)

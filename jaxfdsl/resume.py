@@ -1,0 +1,136 @@
+"""Whether a workdir may be continued, where a run starts, and what its checkpoints say of it."""
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxfdsl import checkpoint
+from jaxfdsl import config as config_lib
+from jaxfdsl.config import ConfigError
+from jaxfdsl.experiment import Experiment
+from jaxfdsl.models import transfer
+from jaxfdsl.state import State
+
+# What may change between two starts of the same run: its length, what it reports, where it runs
+# and where its files lie. Everything else makes another experiment.
+FREE = (
+    "steps",
+    "epochs",
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "mesh",
+    "report",
+    "evals",
+    "data.num_workers",
+    "data.prefetch",
+    "data.data_dir",
+    "data.sources.*.data_dir",
+    "data.sources.*.table",
+    "model.remat",
+    "model.attention",
+)
+PACKAGES = ("jaxfdsl", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def meta(run: Experiment) -> dict[str, Any]:
+    """What a checkpoint says of the run that wrote it."""
+    return {
+        "config": json.loads(config_lib.to_json(run.config)),
+        "data": run.identity,
+        "total_steps": run.total_steps,
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def check(found: tuple[int, Mapping[str, Any]], run: Experiment, workdir: epath.Path) -> None:
+    """Raises ConfigError when `workdir` holds another experiment, or one that is past the end."""
+    step, saved = found
+    now = meta(run)
+    there, here = (_fixed(side["config"]) for side in (saved, now))
+    name = config_lib.changed_field(there, here)
+    if name is not None:
+        was, types = there.get(name), json.dumps(there.get(name))
+        raise ConfigError(
+            f"{workdir} holds another experiment: {name} is {here.get(name)!r} here and {was!r} "
+            f"there; type another --workdir, or --config.{name}={types} to continue that one."
+        )
+    name = config_lib.changed_field(saved["data"], now["data"])
+    if name is not None:
+        raise ConfigError(
+            f"{workdir} was trained on other data: {name} differs ({now['data'].get(name)} here, "
+            f"{saved['data'].get(name)} there); type another --workdir to train on this data."
+        )
+    if step >= run.total_steps and (step, step) != (run.total_steps, saved["total_steps"]):
+        length = f"steps={run.config.steps}" if run.config.steps else f"epochs={run.config.epochs}"
+        raise ConfigError(
+            f"{length} ends at step {run.total_steps}, and {workdir} is at step {step} already: "
+            f"type --config.epochs=0 --config.steps=N with N above {step}, or another --workdir."
+        )
+
+
+def finished(workdir: epath.Path, run: Experiment) -> dict[str, Any] | None:
+    """The summary of a run that has nothing left to do."""
+    path = workdir / "summary.json"
+    if not path.exists():
+        return None
+    summary = json.loads(path.read_text())
+    return summary if summary.get("steps") == run.total_steps else None
+
+
+def initial_state(run: Experiment) -> tuple[State, str]:
+    """A new state, with the weights of `init_from` if the config names one, and a line about it."""
+    state, path = run.start(), run.config.init_from
+    if not path:
+        return state, ""
+    try:
+        loaded, origin = checkpoint.load_params(path)
+        params, changes = transfer.adapt(loaded, state["params"])
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(
+            f"init_from={path!r} cannot be used: {error}; type the workdir of a run of this model."
+        ) from error
+    for name in ("params", "ema"):
+        if name in state:
+            state[name] = jax.tree.map(jax.device_put, params, run.laid[name])
+    changed = "; ".join(changes) or "nothing changed"
+    return state, f"Weights from {origin}: {changed}."
+
+
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat config without its free fields."""
+    flat = _flatten(config)
+    return {name: value for name, value in flat.items() if not any(_covers(f, name) for f in FREE)}
+
+
+def _covers(pattern: str, name: str) -> bool:
+    parts, names = pattern.split("."), name.split(".")
+    return len(parts) <= len(names) and all(
+        p in ("*", n) for p, n in zip(parts, names, strict=False)
+    )
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        inside = isinstance(value, Mapping)
+        flat |= _flatten(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}": value}
+    return flat
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def config_file(config: ConfigDict) -> str:
+    """The text of a run folder's config.json."""
+    return config_lib.to_json(config) + "\n"

@@ -1,0 +1,113 @@
+"""The device mesh, and where every array lies on it: rules as data.
+
+A rule gives a parameter's axes logical names, `MESH_AXES` gives each name a mesh axis. Another
+strategy is another mapping. An axis that its mesh axis does not divide stays whole.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+batch_spec = P(BATCH_AXES)
+
+MESH_AXES = {"embed": "fsdp", "heads": "tensor", "mlp": "tensor", "classes": "tensor"}
+
+# First match wins; paths as in "blocks_3/attn/qkv/kernel".
+RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    (r"attn/qkv/kernel", ("embed", None, "heads", None)),
+    (r"attn/qkv/bias", (None, "heads", None)),
+    (r"attn/proj/kernel", ("heads", None, "embed")),
+    (r"mlp/fc1/kernel", ("embed", "mlp")),
+    (r"mlp/fc1/bias", ("mlp",)),
+    (r"mlp/fc2/kernel", ("mlp", "embed")),
+    (r"patch_embed/kernel", (None, None, None, "embed")),
+    (r"head/kernel", ("embed", "classes")),
+    (r"head/bias", ("classes",)),
+    (r"(bias|scale|cls_token|pos_embed)", ()),
+)
+
+# A parameter that no rule names is cut along its largest axis, if it is worth a collective.
+_WORTH_CUTTING = 2**20
+
+
+def make_mesh(cfg, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of Auto axes ("data", "fsdp", "tensor"); one size may be -1: all that is left."""
+    devices = list(devices or jax.devices())
+    sizes = [cfg[axis] for axis in AXES]
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = len(devices) // math.prod(s for s in sizes if s != -1)
+    if math.prod(sizes) != len(devices):
+        shape = ", ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
+        raise ValueError(
+            f"the mesh ({shape}) does not use {len(devices)} devices exactly; "
+            "set --config.mesh.data=-1 and the other two so that their product divides that."
+        )
+    # make_mesh's default axis type differs between JAX versions; only Auto works with cuDNN.
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of what every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def batched(mesh: Mesh) -> NamedSharding:
+    """The sharding of arrays whose first axis is the batch."""
+    return NamedSharding(mesh, batch_spec)
+
+
+def batch_parts(mesh: Mesh) -> int:
+    """Into how many parts the batch is cut."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def spec(path: str, shape: Sequence[int], mesh_shape: Mapping[str, int]) -> P:
+    """The PartitionSpec of the parameter at `path`."""
+    stacked = path.startswith("blocks/")  # a scanned model's leading layer axis is never cut
+    shape = tuple(shape[1:] if stacked else shape)
+    for pattern, names in RULES:
+        if re.search(rf"(^|/){pattern}$", path):
+            axes = [MESH_AXES.get(name) if name else None for name in names]
+            break
+    else:
+        axes = _largest_axis(shape, mesh_shape["fsdp"])
+    axes += [None] * (len(shape) - len(axes))
+    cut = [a if a and n % mesh_shape[a] == 0 else None for a, n in zip(axes, shape, strict=True)]
+    cut = [None, *cut] if stacked else cut
+    while cut and cut[-1] is None:
+        cut.pop()
+    return P(*cut)
+
+
+def _largest_axis(shape: Sequence[int], fsdp: int) -> list[str | None]:
+    axes: list[str | None] = [None] * len(shape)
+    fitting = [i for i, n in enumerate(shape) if n % fsdp == 0]
+    if fitting and 4 * math.prod(shape) >= _WORTH_CUTTING:
+        axes[max(fitting, key=lambda i: shape[i])] = "fsdp"
+    return axes
+
+
+def params_shardings(params: Any, mesh: Mesh) -> Any:
+    """A NamedSharding for each leaf of a nested dict of parameters (arrays or their shapes)."""
+
+    def leaf(path, x):
+        name = "/".join(entry.key for entry in path)
+        return NamedSharding(mesh, spec(name, x.shape, mesh.shape))
+
+    return jax.tree_util.tree_map_with_path(leaf, params)
+
+
+def put_rows(mesh: Mesh, rows: Any) -> Any:
+    """This process's rows of a batch as global arrays, cut along their first axis."""
+    sharding = batched(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), rows
+    )

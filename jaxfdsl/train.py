@@ -1,0 +1,160 @@
+"""The training run, from top to bottom.
+
+Loop order: evaluate -> save -> next batch -> step -> log the previous step. A state is saved before
+its next batch is asked for, so the position in the data is the step itself; metrics are fetched one
+step late, so the device never waits for the host.
+"""
+
+import contextlib
+import json
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxfdsl import checkpoint, compile_cache, distributed, experiment, resume, sharding
+from jaxfdsl import config as config_lib
+from jaxfdsl import state as state_lib
+from jaxfdsl.checkpoint import Checkpoints
+from jaxfdsl.experiment import Experiment
+from jaxfdsl.logbook import Logbook, say
+from jaxfdsl.state import State
+
+
+def run(config: ConfigDict, workdir: str) -> dict[str, Any]:
+    """Trains what `config` describes in `workdir`, or continues what was begun there.
+
+    Returns the summary that it also writes: finished, steps, images, parameters and the last
+    evaluation. Raises ConfigError for whatever the user can put right.
+    """
+    distributed.initialize()
+    config_lib.validate(config, num_devices=jax.device_count(), num_processes=jax.process_count())
+    compile_cache.enable()
+    folder = epath.Path(workdir)
+    parts = experiment.build(config)
+    saved = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints, tell=say)
+    try:
+        found = saved.newest_meta()
+        if found:
+            resume.check(found, parts, folder)
+            summary = resume.finished(folder, parts)
+            if summary and found[0] == parts.total_steps:
+                say(f"Already finished: {_headline(summary)}. {_results(folder)}")
+                return summary
+        state, start = _first_state(parts, saved, folder)
+        return _report(parts, folder, *_train(parts, state, start, saved, folder))
+    finally:
+        saved.close()
+
+
+def _first_state(parts: Experiment, saved: Checkpoints, folder: epath.Path) -> tuple[State, int]:
+    """The newest whole checkpoint, or a new state; and its step."""
+    state = saved.restore(checkpoint.like(parts.state, parts.laid))
+    if state is not None:
+        start = int(state["step"])
+        say(f"Continuing {folder} at step {start} of {parts.total_steps}.")
+        return state, start
+    state, line = resume.initial_state(parts)
+    if line:
+        say(line)
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(resume.config_file(parts.config))
+        _gallery(parts, folder)
+    return state, 0
+
+
+def _train(
+    parts: Experiment, state: State, start: int, saved: Checkpoints, folder: epath.Path
+) -> tuple[State, int, dict[str, float]]:
+    """The loop. Returns the last state, its step, and the last evaluation's values."""
+    config, total = parts.config, parts.total_steps
+    key = jax.random.key(config.seed)
+    stream = parts.batches.iterator(start, total, config.data.num_workers, config.data.prefetch)
+    meta = resume.meta(parts)
+    results: dict[str, float] = {}
+    previous: tuple[int, Any] | None = None  # metrics that are still on the device
+    log = contextlib.closing(Logbook(config, folder, start=start, total=total))
+    with distributed.preemption() as preempted, log as book:
+        for step in range(start, total + 1):
+            last, stop, new = step == total, preempted(step), step > start
+            evaluating = last or (new and not stop and _due(step, config.eval_every))
+            saving = new and (last or stop or _due(step, config.checkpoint_every))
+            if previous and (evaluating or saving):
+                book.step_done(*previous)
+                previous = None
+
+            with book.meter.paused():
+                if evaluating:
+                    results = evaluate(parts, state)
+                    if new:  # else a run that was cut off after its last save wrote it
+                        book.write(step, results)
+                if saving:
+                    saved.save(step, state, meta)
+            if last or stop:
+                break
+
+            with book.meter.waiting():
+                _, rows = next(stream)
+            rows = sharding.put_rows(parts.mesh, rows)
+            state, metrics = parts.train_step(state, key, rows, parts.tables)
+            if previous:
+                book.step_done(*previous)
+            previous = (step + 1, metrics)
+    return state, step, results
+
+
+def evaluate(parts: Experiment, state: State) -> dict[str, float]:
+    """Every evaluation of the config on a state, as {"<evaluation>/<metric>": value}."""
+    params = state_lib.evaluated(state)
+    return {
+        f"{name}/{metric}": float(value)
+        for name, evaluator in parts.evaluators.items()
+        for metric, value in evaluator(params)
+    }
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _report(
+    parts: Experiment, folder: epath.Path, state: State, step: int, results: dict[str, float]
+) -> dict[str, Any]:
+    """Writes what a finished run leaves behind, and says where it is."""
+    summary = {
+        "finished": step == parts.total_steps,
+        "steps": step,
+        "images": step * parts.config.batch_size,
+        "parameters": sum(x.size for x in jax.tree.leaves(state["params"])),
+        **results,
+    }
+    if not summary["finished"]:
+        say(f"Stopped at step {step} of {parts.total_steps}, saved; the same command continues.")
+        return summary
+    if jax.process_index() == 0:
+        from jaxfdsl.report import curves
+
+        curves.write(folder)
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    say(f"Finished: {_headline(summary)}. {_results(folder)}")
+    return summary
+
+
+def _gallery(parts: Experiment, folder: epath.Path) -> None:
+    if parts.config.report.gallery:
+        from jaxfdsl.report import gallery
+
+        source = next(iter(parts.batches.sources.values()))
+        gallery.write(folder / "gallery.png", source)
+
+
+def _headline(summary: dict[str, Any]) -> str:
+    scores = [f"{k} {v:.4f}" for k, v in summary.items() if k.endswith("/top1")]
+    return ", ".join([f"{summary['steps']} steps, {summary['images']} images", *scores])
+
+
+def _results(folder: epath.Path) -> str:
+    present = [p.name for p in sorted(folder.iterdir()) if not p.name.startswith("events.")]
+    return f"Results are in {folder}: {', '.join(present)}."

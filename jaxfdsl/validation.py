@@ -1,0 +1,195 @@
+"""What a config must satisfy before anything is loaded or compiled, one sentence a refusal.
+
+Whether the data exists, and whether a workdir fits, is known to those who open them:
+`data.sources.build` and `checkpoint`.
+"""
+
+import difflib
+import functools
+from collections.abc import Callable, Iterable, Mapping
+
+from ml_collections import ConfigDict
+
+from jaxfdsl import config as config_lib
+from jaxfdsl.config import ConfigError, field
+from jaxfdsl.data.batches import split_batch
+from jaxfdsl.models import variants
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "dtype": ("auto", "bfloat16", "float32"),
+    "model.pool": ("token", "mean"),
+    "model.remat": ("none", "dots", "full"),
+    "model.attention": ("auto", "xla", "cudnn"),
+    "optimizer.name": ("adamw", "sgd"),
+    "schedule.name": ("cosine", "constant"),
+    "augment.crop": ("none", "pad", "random_resized"),
+}
+ABOVE_ZERO = ("batch_size", "log_every", "checkpoint_every", "keep_checkpoints")
+NOT_NEGATIVE = (
+    "steps", "epochs", "eval_every", "optimizer.weight_decay", "optimizer.clip_norm",
+    "schedule.warmup_steps", "schedule.warmup_epochs", "data.num_workers",
+)  # fmt: skip
+BELOW_ONE = ("model.drop_path", "objective.classify.label_smoothing", "optimizer.ema")
+
+SOURCES: Mapping[str, Callable[..., ConfigDict]] = {
+    "formula": config_lib.formula_source,
+    "tfds": config_lib.tfds_source,
+}
+
+
+def check(config: ConfigDict, *, num_devices: int, num_processes: int = 1) -> None:
+    """Raises `ConfigError` for the first thing that cannot run on that many devices."""
+    _check_fields(config, config_lib.default_config())
+    _check_sources(config)
+    _check_values(config)
+    _check_length(config)
+    _check_model(config.model)
+    _check_batches(config, num_devices, num_processes)
+
+
+def _check_fields(config: ConfigDict, default: ConfigDict, prefix: str = "") -> None:
+    """Every field of `config` is one of `default`'s; the named entries are looked at elsewhere."""
+    for key, value in config.items():
+        if key not in default:
+            close = difflib.get_close_matches(key, list(default), n=1)
+            known = f"did you mean {prefix}{close[0]}" if close else f"type one of {list(default)}"
+            raise ConfigError(f"config.{prefix}{key} is not a field: {known}?")
+        if isinstance(value, ConfigDict) and f"{prefix}{key}" not in ("data.sources", "evals"):
+            _check_fields(value, default[key], f"{prefix}{key}.")
+    for key in default:
+        if key not in config:
+            raise ConfigError(f"config.{prefix}{key} is missing: start from default_config().")
+
+
+def _check_sources(config: ConfigDict) -> None:
+    if not config.data.sources:
+        raise ConfigError("data.sources is empty: add one with formula_source or tfds_source.")
+    for name, entry in config.data.sources.items():
+        _check_source(entry, f"data.sources.{name}")
+        if entry.share <= 0:
+            raise ConfigError(f"data.sources.{name}.share={entry.share}: type a number above 0.")
+    for name, entry in config.evals.items():
+        example = config_lib.accuracy_eval(config_lib.tfds_source())
+        example.source = entry.get("source", example.source)
+        if entry.get("kind") != "accuracy":
+            raise ConfigError(f"evals.{name}.kind={entry.get('kind')!r}: type 'accuracy'.")
+        _check_source(example.source, f"evals.{name}.source")
+        _check_fields(entry, example, f"evals.{name}.")
+        if entry.source.kind == "formula" and entry.num_examples <= 0:
+            raise ConfigError(
+                f"evals.{name}.num_examples={entry.num_examples}, but held-out formula images "
+                f"never end: type --config.evals.{name}.num_examples=2048."
+            )
+
+
+def _check_source(entry: ConfigDict, name: str) -> None:
+    kind = entry.get("kind")
+    if kind not in SOURCES:
+        raise ConfigError(f"{name}.kind={kind!r}: type one of {', '.join(SOURCES)}.")
+    example = SOURCES[kind]()
+    if kind == "formula":
+        example.options = entry.get("options", {})
+    _check_fields(entry, example, f"{name}.")
+
+
+def _check_values(config: ConfigDict) -> None:
+    for name, choices in CHOICES.items():
+        if field(config, name) not in choices:
+            close = difflib.get_close_matches(str(field(config, name)), choices, n=1)
+            hint = f"--config.{name}={close[0]}" if close else f"one of {', '.join(choices)}"
+            raise ConfigError(f"{name}={field(config, name)!r} is not known: type {hint}.")
+    _check_range(config, ABOVE_ZERO, lambda value: value > 0, "a number above 0")
+    _check_range(config, NOT_NEGATIVE, lambda value: value >= 0, "0 or more")
+    _check_range(config, BELOW_ONE, lambda value: 0 <= value < 1, "a number from 0 to below 1")
+
+
+def _check_range(
+    config: ConfigDict, names: Iterable[str], holds: Callable[[float], bool], wanted: str
+) -> None:
+    for name in names:
+        if not holds(field(config, name)):
+            raise ConfigError(f"{name}={field(config, name)}: type {wanted}.")
+
+
+def _check_length(config: ConfigDict) -> None:
+    if (config.steps > 0) == (config.epochs > 0):
+        raise ConfigError(
+            f"steps={config.steps} and epochs={config.epochs}: exactly one is above 0; type "
+            + ("--config.epochs=0 or --config.steps=0." if config.steps else "--config.steps=1000.")
+        )
+    schedule = config.schedule
+    if schedule.warmup_steps and schedule.warmup_epochs:
+        raise ConfigError(
+            f"schedule.warmup_steps={schedule.warmup_steps} and schedule.warmup_epochs="
+            f"{schedule.warmup_epochs}: type --config.schedule.warmup_epochs=0, or 0 steps."
+        )
+    if config.steps and schedule.warmup_steps >= config.steps:
+        raise ConfigError(
+            f"schedule.warmup_steps={schedule.warmup_steps} leaves nothing of steps={config.steps}:"
+            f" type --config.schedule.warmup_steps={config.steps // 10}."
+        )
+
+
+def _check_model(model: ConfigDict) -> None:
+    try:
+        variants.resolve(model.variant, model.width, model.depth, model.num_heads, model.mlp_ratio)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    image, patch = model.image_size, model.patch_size
+    if patch <= 0 or image <= 0:
+        raise ConfigError(f"model.image_size={image}, model.patch_size={patch}: both are above 0.")
+    if image % patch:
+        raise ConfigError(
+            f"model.image_size={image} is not a multiple of model.patch_size={patch}: "
+            f"type --config.model.image_size={_nearest(image, patch)}."
+        )
+
+
+def _check_batches(config: ConfigDict, num_devices: int, num_processes: int) -> None:
+    rows = _devices_of_a_batch(config.mesh, num_devices)
+    where = f"{num_devices} device{'s' if num_devices > 1 else ''}"
+    if num_processes > 1:
+        where += f" of {num_processes} processes"
+    check = functools.partial(_check_batch, rows=rows, where=where)
+    check("batch_size", config.batch_size)
+    if len(config.data.sources) > 1:
+        shares = {name: entry.share for name, entry in config.data.sources.items()}
+        split_batch(shares, config.batch_size, shards=rows)
+    for name, entry in config.evals.items():
+        if entry.batch_size:
+            check(f"evals.{name}.batch_size", entry.batch_size)
+
+
+def _check_batch(name: str, size: int, rows: int, where: str) -> None:
+    if size < 0 or size % rows:
+        raise ConfigError(
+            f"{name}={size} does not divide over {where} (mesh.data x mesh.fsdp = {rows}): "
+            f"type --config.{name}={_nearest(size, rows)}."
+        )
+
+
+def _nearest(value: int, step: int) -> str:
+    """The multiples of `step` on both sides, as alternatives to type."""
+    below = value // step * step
+    return f"{below} or {below + step}" if below > 0 else str(step)
+
+
+def _devices_of_a_batch(mesh: ConfigDict, num_devices: int) -> int:
+    """How many parts the batch is cut into; the mesh uses every device exactly."""
+    sizes = dict(mesh.items())
+    free = [axis for axis, size in sizes.items() if size == -1]
+    fixed = 1
+    for axis, size in sizes.items():
+        if size < 1 and size != -1:
+            raise ConfigError(f"mesh.{axis}={size}: type a number above 0, or -1 for what is left.")
+        fixed *= size if size != -1 else 1
+    if len(free) > 1:
+        raise ConfigError(f"mesh.{free[1]}=-1: one axis alone takes what is left; type a number.")
+    if num_devices % fixed or (not free and fixed != num_devices):
+        shape = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
+        raise ConfigError(
+            f"mesh ({shape}) does not fit {num_devices} devices: type --config.mesh.data=-1 and "
+            "mesh.fsdp, mesh.tensor whose product divides them."
+        )
+    tensor = sizes["tensor"] if sizes["tensor"] != -1 else num_devices // fixed
+    return num_devices // tensor

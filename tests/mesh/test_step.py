@@ -1,0 +1,174 @@
+"""The training step on one device and on eight: same images, same losses, no needless traffic."""
+
+import collections
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from jaxfdsl import config as c
+from jaxfdsl import experiment, sharding, step
+from jaxfdsl.objectives.classify import Classify
+
+COLLECTIVES = r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+ONE = {"data": 1, "fsdp": 1, "tensor": 1}
+DATA = {"data": 8, "fsdp": 1, "tensor": 1}
+FSDP = {"data": 2, "fsdp": 4, "tensor": 1}
+TENSOR = {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+def tiny(mesh):
+    config = c.default_config()
+    config.update(batch_size=16, steps=100)
+    config.mesh.update(mesh)
+    config.model.update(image_size=16, patch_size=8, width=32, depth=2, num_heads=2, drop_path=0.2)
+    config.optimizer.update(ema=0.9, clip_norm=1.0)
+    config.augment.update(crop="pad", flip_lr=True)
+    points = {"pattern": "point", "num_points": 300}
+    for name, seed_classes in (("a", 6), ("b", 4)):
+        config.data.sources[name] = c.formula_source(
+            "fractaldb-1k", num_classes=seed_classes, size=16, options=points
+        )
+    return config
+
+
+@functools.cache
+def built(shape) -> experiment.Experiment:
+    mesh = dict(shape)
+    count = int(np.prod(list(mesh.values())))
+    return experiment.build(tiny(mesh), jax.devices()[:count])
+
+
+def run(mesh, steps=3):
+    """Losses of some steps, and the state after them."""
+    parts = built(tuple(mesh.items()))
+    state, losses = parts.start(), []
+    for number in range(steps):
+        rows = sharding.put_rows(parts.mesh, parts.batches.rows(number))
+        state, metrics = parts.train_step(state, jax.random.key(0), rows, parts.tables)
+        losses.append(float(metrics["loss"]))
+    return losses, state
+
+
+@functools.cache
+def on_one_device():
+    losses, state = run(ONE)
+    return losses, jax.device_get(state["params"])
+
+
+@pytest.mark.parametrize("mesh", [DATA, FSDP, TENSOR], ids=["data", "fsdp", "tensor"])
+def test_every_mesh_gives_the_losses_of_one_device(mesh):
+    losses, state = run(mesh)
+    expected, params = on_one_device()
+    assert len(set(expected)) == 3
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+    def close(a, b):
+        np.testing.assert_allclose(a, b, atol=2e-4)  # Adam turns tiny gradients into full steps
+
+    jax.tree.map(close, jax.device_get(state["params"]), params)
+
+
+def test_parameters_moments_and_average_are_cut_alike():
+    _, state = run(FSDP, steps=1)
+    parts = built(tuple(FSDP.items()))
+    block = {
+        "attn/qkv/kernel": P("fsdp"),
+        "attn/proj/kernel": P(None, None, "fsdp"),
+        "mlp/fc1/kernel": P("fsdp"),
+        "mlp/fc2/kernel": P(None, "fsdp"),
+    }
+    cut = {f"blocks_{i}/{name}": spec for i in range(2) for name, spec in block.items()}
+    cut |= {"patch_embed/kernel": P(None, None, None, "fsdp"), "head/kernel": P("fsdp")}
+    seen = collections.Counter()
+    for start in (parts.start(), state):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(start):
+            keys = [str(getattr(k, "key", getattr(k, "name", ""))) for k in path]
+            name = next((n for n in cut if "/".join(keys).endswith(n)), None)
+            expected = cut.get(name, P())
+            assert leaf.sharding.is_equivalent_to(
+                jax.NamedSharding(parts.mesh, expected), leaf.ndim
+            ), (keys, leaf.sharding, expected)
+            seen[name] += 1
+    # Parameters, two moments and the average, before and after a step.
+    assert {seen[name] for name in cut} == {8}
+
+
+def as_floats(images, key=None, rows=None):
+    return jnp.repeat(images / jnp.float32(255), 3, axis=-1)
+
+
+class Probe(Classify):
+    """Classification that hands the images of the step out."""
+
+    def inputs(self, batch, key):
+        return as_floats(batch["image"])
+
+    def loss(self, outputs, batch):
+        loss, _ = super().loss(outputs, batch)
+        return loss, {"image": batch["image"], "label": batch["label"]}
+
+
+def probed(mesh):
+    """The images that a training step draws, as it draws them."""
+    parts = built(tuple(mesh.items()))
+    train_step = step.make_train_step(
+        model=parts.model,
+        objectives={"probe": (1.0, Probe())},
+        optimizer=parts.optimizer,
+        rate=lambda step: 1e-3,
+        ema=0.9,
+        fields=parts.batches.fields,
+        augment=lambda images, key, rows: images,
+        mesh=parts.mesh,
+        laid=parts.laid,
+    )
+    rows = sharding.put_rows(parts.mesh, parts.batches.rows(7))
+    _, metrics = train_step(parts.start(), jax.random.key(0), rows, parts.tables)
+    return np.asarray(metrics["image"]), np.asarray(metrics["label"])
+
+
+def test_a_step_draws_the_same_bytes_on_one_and_eight_devices():
+    images, labels = probed(ONE)
+    assert images.dtype == np.uint8 and images.std() > 1
+    assert len(set(labels)) > 4 and labels.max() >= 6
+    for mesh in (DATA, TENSOR):
+        others = probed(mesh)
+        np.testing.assert_array_equal(others[0], images)
+        np.testing.assert_array_equal(others[1], labels)
+
+
+def collectives(parts, fields, rows):
+    train_step = step.make_train_step(
+        model=parts.model,
+        objectives={"classify": (1.0, Classify())},
+        optimizer=parts.optimizer,
+        rate=lambda step: 1e-3,
+        ema=0.9,
+        fields=fields,
+        augment=as_floats,
+        mesh=parts.mesh,
+        laid=parts.laid,
+    )
+    state = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), parts.state, parts.laid
+    )
+    lowered = train_step.lower(
+        state, jax.random.key(0), sharding.put_rows(parts.mesh, rows), parts.tables
+    )
+    return collections.Counter(re.findall(COLLECTIVES, lowered.compile().as_text()))
+
+
+def test_drawing_adds_no_collective_and_fsdp_needs_no_all_to_all():
+    parts = built(tuple(FSDP.items()))
+    drawn = collectives(parts, parts.batches.fields, parts.batches.rows(0))
+    batch = {"image": np.zeros((16, 16, 16, 1), np.uint8), "label": np.zeros(16, np.int32)}
+    batch["valid"] = np.ones(16, np.float32)
+    given = collectives(parts, lambda rows, tables: rows, batch)
+    assert drawn == given
+    assert drawn["all-gather"] and drawn["all-reduce"] + drawn["reduce-scatter"]
+    assert not drawn["all-to-all"]

@@ -1,0 +1,140 @@
+"""Tables: candidates, the published files, what is refused, and that a name means one table."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxfdsl import generators
+from jaxfdsl.generators import catalog, categories, published
+from jaxfdsl.generators.formulas.exfractaldb import ExFractalDB
+from jaxfdsl.generators.formulas.fractaldb import FractalDB
+
+
+@pytest.mark.parametrize("family", [FractalDB(), ExFractalDB()])
+def test_candidates_are_equal_on_host_and_device_and_follow_the_published_recipe(family):
+    numbers = np.arange(5000, dtype=np.uint32)
+    host = family.propose(numbers, xp=np)
+    device = family.propose(jnp.asarray(numbers))
+    for a, b in zip(host, device, strict=True):
+        np.testing.assert_array_equal(a, np.asarray(b))
+    counts = np.bincount(host.num_maps, minlength=8)
+    assert counts[:2].sum() == 0 and np.abs(counts[2:] / 5000 - 1 / 6).max() < 0.02
+    dims = 2 if family.name == "fractaldb" else 3
+    first = host.maps[:, 0]
+    linear, shift = first[:, : dims * dims] / 2**14, first[:, dims * dims :] / 2**20
+    for values in (linear, shift):
+        assert values.min() >= -1 and values.max() < 1 and abs(values.mean()) < 0.01
+        assert abs(values.std() - 1 / np.sqrt(3)) < 0.01
+    matrix = host.maps[..., : dims * dims].reshape(5000, 7, dims, dims) / 2**14
+    weight = np.abs(np.linalg.det(matrix)) * (np.arange(7) < host.num_maps[:, None])
+    expected = np.cumsum(weight, 1) / weight.sum(1, keepdims=True)
+    before_last = np.arange(7) < host.num_maps[:, None] - 1
+    assert np.abs(host.thresholds / 2**32 - expected)[before_last].max() < 2e-3
+    assert (host.thresholds[~before_last] == 2**32 - 1).all()
+
+
+def test_search_finds_the_shipped_numbers(tmp_path):
+    found = generators.search(ExFractalDB(), 12, seed=0, cache_dir=tmp_path)
+    table = generators.load("exfractaldb-1k", num_classes=12).categories
+    np.testing.assert_array_equal(categories.from_numbers(ExFractalDB(), found).maps, table.maps)
+    again = generators.search(ExFractalDB(), 5, seed=0, cache_dir=tmp_path)
+    np.testing.assert_array_equal(again, found[:5])
+    other = generators.search(ExFractalDB(), 5, seed=1, cache_dir=tmp_path)
+    assert (other != again).all()
+
+
+def test_published_search_finds_the_published_categories(shared_data):
+    theirs = categories.read_systems(shared_data / "fractaldb1k" / "csv_rate0.2_category1000")
+    stream = np.random.RandomState(1)
+    systems, choices = published.draw_block(stream, 48)
+    share = published.fill(systems, choices)
+    found = [s for s, f in zip(systems, share, strict=True) if f >= 0.2]
+    assert len(found) >= 1
+    for ours, file in zip(found, theirs, strict=False):
+        np.testing.assert_allclose(ours, file, rtol=0, atol=1e-12)
+
+
+def test_fractaldb_1k_is_the_published_thousand(shared_data):
+    table = generators.load("fractaldb-1k").categories
+    files = generators.read_published(shared_data / "fractaldb1k" / "csv_rate0.2_category1000")
+    for ours, theirs in zip(table, files, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert np.bincount(table.num_maps)[2:].tolist() == [231, 294, 218, 146, 77, 34]
+
+
+def test_names_are_nested_and_have_their_sizes():
+    for family in ("fractaldb", "exfractaldb"):
+        large = generators.load(f"{family}-21k")
+        assert large.num_classes == 21_000 and len(large) == 21_000_000
+        middle = generators.load(f"{family}-10k", num_classes=5000)
+        np.testing.assert_array_equal(middle.categories.maps, large.categories.maps[:5000])
+    small = generators.load("exfractaldb-1k")
+    np.testing.assert_array_equal(small.categories.maps, large.categories.maps[:1000])
+
+
+def test_another_table_under_a_name_is_refused(monkeypatch):
+    entry = catalog.CANONICAL["exfractaldb"]
+    monkeypatch.setitem(catalog.CANONICAL, "exfractaldb", entry._replace(sha256="0" * 64))
+    catalog._shipped.cache_clear()
+    with pytest.raises(ValueError, match="is not the table that the name stands for"):
+        generators.load("exfractaldb-1k")
+    catalog._shipped.cache_clear()
+    with pytest.raises(ValueError, match="means one table; for your own categories load 'fractal"):
+        generators.load("fractaldb-1k", table="anything.npz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "exfractldb-1k"}, "did you mean 'exfractaldb-1k'"),
+        ({"name": "fractaldb-1k", "colour": "hue"}, "no option 'colour' .did you mean 'color'"),
+        ({"name": "fractaldb-1k", "num_classes": 2000}, "fractaldb-1k has 1000 categories"),
+        ({"name": "fractaldb"}, "give num_classes=... to search"),
+        ({"name": "fractaldb", "table": "/no/such/folder"}, "no such file or folder"),
+        ({"name": "fractaldb-1k", "size": 4}, "canvas of 8 to 2048 pixels"),
+        ({"name": "fractaldb-1k", "instances": 0}, "None for an endless set"),
+    ],
+)
+def test_what_is_not_known_is_refused_in_one_sentence(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        generators.load(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1,2,3\n", "00000.csv, line 1: 3 columns; a 2-D system has 7"),
+        ("0,0,0,0,0,0,.5\n0,0,0,x,0,0,.5\n", "line 2: .* is not a row of numbers"),
+        ("0,0,0,0,0,0,1\n" * 8, "8 maps; a system has 1 to 7"),
+        ("0,0,0,0,0,0,nan\n", "every value must be finite"),
+        ("2,2,0,0,0,0,1\n", "a matrix row sums to 5.60 in magnitude"),
+    ],
+)
+def test_malformed_category_files_are_named_with_their_line(tmp_path, text, words):
+    (tmp_path / "00000.csv").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        generators.load("fractaldb", table=tmp_path)
+
+
+def test_tables_survive_saving(tmp_path):
+    db = generators.load("exfractaldb-1k", num_classes=7)
+    categories.save(tmp_path / "mine.npz", db.categories)
+    mine = generators.load("exfractaldb", table=tmp_path / "mine.npz")
+    assert categories.sha256(mine.categories) == categories.sha256(db.categories)
+    assert mine.fingerprint() == db.fingerprint()
+    with pytest.raises(ValueError, match="systems of 12 coefficients; fractaldb has 6"):
+        generators.load("fractaldb", table=tmp_path / "mine.npz")
+
+
+def test_indices_run_over_categories_first_and_the_endless_set_begins_with_the_finite_one():
+    db = generators.load("exfractaldb-1k", num_classes=10, instances=3)
+    endless = generators.load("exfractaldb-1k", num_classes=10, instances=None)
+    assert len(db) == 30
+    np.testing.assert_array_equal(db.recipes([0, 9, 10, 29]), [[0, 0], [9, 0], [0, 1], [9, 2]])
+    np.testing.assert_array_equal(db.recipes(range(30)), endless.recipes(range(30)))
+    with pytest.raises(
+        IndexError, match=r"image 30 is not in exfractaldb-1k, whose images are 0\.\.29"
+    ):
+        db.recipes([30])
+    with pytest.raises(TypeError, match="is endless"):
+        len(endless)

@@ -1,0 +1,47 @@
+"""Rules for where parameters lie, and meshes."""
+
+import jax
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from jaxfdsl import sharding
+from jaxfdsl.config import default_config
+
+MESH = {"data": 2, "fsdp": 4, "tensor": 2}
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "expected"),
+    [
+        ("blocks_3/attn/qkv/kernel", (768, 3, 12, 64), P("fsdp", None, "tensor")),
+        ("blocks_3/attn/qkv/bias", (3, 12, 64), P(None, "tensor")),
+        ("blocks_3/attn/proj/kernel", (12, 64, 768), P("tensor", None, "fsdp")),
+        ("blocks/mlp/fc1/kernel", (12, 768, 3072), P(None, "fsdp", "tensor")),
+        ("blocks/norm1/scale", (12, 768), P()),
+        ("patch_embed/kernel", (16, 16, 3, 768), P(None, None, None, "fsdp")),
+        ("pos_embed", (1, 197, 768), P()),
+        ("head/kernel", (768, 21000), P("fsdp", "tensor")),
+        # An axis that its mesh axis does not divide stays whole.
+        ("head/kernel", (768, 1001), P("fsdp")),
+        ("blocks_0/attn/qkv/kernel", (194, 3, 3, 64), P()),
+        # Without a rule: the largest axis, when the array is worth a collective.
+        ("text/embedding", (1000, 512), P("fsdp")),
+        ("text/embedding", (100, 512), P()),
+    ],
+)
+def test_rules(path, shape, expected):
+    assert sharding.spec(path, shape, MESH) == expected
+
+
+def test_minus_one_takes_what_is_left_under_auto_axes():
+    cfg = default_config().mesh
+    cfg.update(fsdp=2, tensor=2)
+    mesh = sharding.make_mesh(cfg)
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert set(mesh.axis_types) == {AxisType.Auto}
+    assert sharding.batch_parts(mesh) == 4
+    assert sharding.make_mesh(default_config().mesh, jax.devices()[:1]).size == 1
+    cfg.update(data=3)
+    with pytest.raises(ValueError, match=r"data 3, fsdp 2, tensor 2.* 8 devices"):
+        sharding.make_mesh(cfg)
