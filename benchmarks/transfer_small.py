@@ -174,9 +174,8 @@ def table(args) -> None:
         end=" ",
     )
     print(", ".join(f"{value:.1f}" for value in held_out))
-    print(
-        f"{'arm':10s}{'rate':>8s}  {'test top-1 of each seed':26s}{'mean':>6s}{'sd':>6s}{'- scratch':>11s}{'sd':>6s}"
-    )
+    header = f"{'arm':10s}{'rate':>8s}  {'test top-1 of each seed':26s}{'mean':>6s}{'sd':>6s}"
+    print(f"{header}{'- scratch':>11s}{'sd':>6s}")
     for arm, values in scores.items():
         gain = values - scores["scratch"]
         each = ", ".join(f"{v:.2f}" for v in values)
@@ -197,12 +196,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--images", type=int, default=120_000, help="images drawn in pre-training")
-    parser.add_argument("--weights", default="0.2")
+    parser.add_argument("--weights", default="uniform")
     parser.add_argument(
         "--crop", type=float, default=0.0, help="least area of random crops; 0: none"
     )
     parser.add_argument("--patch", type=int, default=8)
-    parser.add_argument("--pretrain_rate", type=float, default=1e-3)
+    parser.add_argument("--pretrain_rate", type=float, default=3e-3)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--run", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -5,6 +5,7 @@ import difflib
 import functools
 import os
 import pathlib
+import typing
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,10 +22,9 @@ TABLES = pathlib.Path(__file__).parent / "tables"
 
 
 class Canonical(NamedTuple):
-    """A table that ships: its file, how many categories it holds, and the sha256 of all of them."""
+    """A table that ships: its file and the sha256 of all its categories."""
 
     file: str
-    count: int
     sha256: str
 
 
@@ -32,13 +32,12 @@ CANONICAL = {
     # The published thousand in the published order: `generators.published.search_published(1000)`
     # finds it again.
     "fractaldb-published": Canonical(
-        "fractaldb-1k.npz", 1000, "d54490dfa5b9a5e2f0398b720b87cdf4dcdecabd671a36d9297cb5962b4e0356"
+        "fractaldb-1k.npz", "d54490dfa5b9a5e2f0398b720b87cdf4dcdecabd671a36d9297cb5962b4e0356"
     ),
     # Published recipe, our search: `jaxfdsl search fractaldb --classes 21000`.
-    "fractaldb": Canonical("fractaldb-21k.npz", 21000, ""),
+    "fractaldb": Canonical("fractaldb-21k.npz", ""),
     "exfractaldb": Canonical(
         "exfractaldb-21k.npz",
-        21000,
         "cc45ef51597cbfdefaba2bbd75e166bb81d7f35bfd113fd4475fb59520c309d0",
     ),
 }
@@ -131,6 +130,13 @@ def _family(name: str, options: dict[str, Any]):
                 f"{name} has no option {option!r}{_nearest(option, fields)}; "
                 f"it has {', '.join(sorted(fields))}"
             )
+    hints = typing.get_type_hints(kind)
+    for option, value in options.items():
+        choices = typing.get_args(hints[option])
+        if choices and value not in choices:
+            raise ValueError(f"{option}={value!r}: {name} has {', '.join(map(repr, choices))}")
+        if hints[option] is int and not value >= 1:
+            raise ValueError(f"{option}={value!r}: give 1 or more")
     return kind(**options)
 
 

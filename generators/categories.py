@@ -14,9 +14,8 @@ from .formulas.systems import Category, quantise_system
 
 def from_numbers(family: Any, numbers: np.ndarray) -> Category:
     """The table of accepted candidates, on the host; equal to what the device proposes."""
-    return Category(
-        *(np.asarray(field) for field in family.propose(numbers.astype(np.uint32), xp=np))
-    )
+    proposed = family.propose(numbers.astype(np.uint32), xp=np)
+    return Category._make(np.asarray(field) for field in proposed)
 
 
 def from_systems(systems: list[Float[np.ndarray, "_ k"]]) -> Category:
@@ -28,7 +27,7 @@ def from_systems(systems: list[Float[np.ndarray, "_ k"]]) -> Category:
         dims = 2 if system.shape[1] == 7 else 3
         matrix = system[:, : dims * dims].reshape(-1, dims, dims)
         rows.append(quantise_system(matrix, system[:, dims * dims : -1], system[:, -1]))
-    return Category(*(np.stack(field) for field in zip(*rows, strict=True)))
+    return Category._make(np.stack(field) for field in zip(*rows, strict=True))
 
 
 def read_published(path: str | os.PathLike) -> Category:

@@ -122,23 +122,29 @@ class Dataset:
 
 
 def draw_recipes(
-    family: Any, size: int, recipes: UInt32[Array, "N 2"], table: dict[str, Any]
+    family: Any,
+    size: int,
+    recipes: UInt32[Array, "N 2"],
+    table: dict[str, Any],
+    platform: str | None = None,
 ) -> dict[str, Shaped[Array, "N ..."]]:
-    """`Dataset.fields` as a function of the family and the canvas. The platforms' ways differ,
-    their bytes do not.
+    """`Dataset.fields` as a function of the family and the canvas.
+
+    The ways to draw on "cpu", "tpu" and others (`platform`, by default this process's) differ,
+    their bytes do not. Only one is traced: name it to lower for a machine that is not here.
     """
 
     def one(recipe, **how):
         params = jax.tree.map(lambda v: v[recipe[0].astype(jnp.int32)], table["categories"])
         return family.draw(params, recipe[1], size, table["constants"], **how)
 
+    platform = platform or jax.default_backend()
     with jax.named_scope(f"draw_{family.name}"):
-        drawn = lax.platform_dependent(
-            recipes,
-            cpu=lambda r: lax.map(functools.partial(one, branch=True), r),
-            tpu=lambda r: lax.map(functools.partial(one, backend="matmul"), r, batch_size=CHUNK),
-            default=lambda r: lax.map(one, r, batch_size=CHUNK),
-        )
+        if platform == "cpu":  # one after the other: the points of one image stay in the cache
+            drawn = lax.map(functools.partial(one, branch=True), recipes)
+        else:
+            backend = "matmul" if platform == "tpu" else "scatter"
+            drawn = lax.map(functools.partial(one, backend=backend), recipes, batch_size=CHUNK)
     return {**drawn, "label": recipes[:, 0].astype(jnp.int32)}
 
 

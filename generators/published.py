@@ -67,10 +67,10 @@ def fill(systems: list[np.ndarray], choices: np.ndarray) -> Float[np.ndarray, " 
     at the origin, recorded.
     """
     count = len(systems)
-    table = np.zeros((count, 7, 6))
+    padded = np.zeros((count, 7, 6))
     for i, system in enumerate(systems):
-        table[i, : len(system)] = system[:, :6]
-    table = np.moveaxis(table, 2, 0).reshape(6, -1)
+        padded[i, : len(system)] = system[:, :6]
+    table = np.moveaxis(padded, 2, 0).reshape(6, -1)
     offset = np.arange(count) * 7
     points = np.zeros((2, POINTS, count))
     x, y = np.zeros(count), np.zeros(count)

@@ -32,6 +32,7 @@ def gallery(options: argparse.Namespace) -> None:
 
 def replay(options: argparse.Namespace) -> None:
     """Draw the images that a run saw at one step, before augmentation, and print their recipes."""
+    import jax
     from PIL import Image
 
     from jaxfdsl.data import batches
@@ -42,7 +43,8 @@ def replay(options: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in data.rows(options.step).items():
         first = {key: value[: options.images] for key, value in rows.items()}
-        fields = data.sources[name].fields(first, data.sources[name].table)
+        source = data.sources[name]
+        fields = jax.jit(source.fields)(first, source.table)
         path = folder / f"step{options.step}_{name}.png"
         with path.open("wb") as file:
             Image.fromarray(_sheet(np.asarray(fields["image"]))).save(file, "PNG")

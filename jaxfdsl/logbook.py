@@ -24,9 +24,9 @@ class Meter:
     def _restart(self, now: float | None) -> None:
         self._since = now
         self._waited, self._timed = 0.0, 0
-        self._seen: list[Mapping[str, np.ndarray]] = []
+        self._seen: list[Mapping[str, Any]] = []
 
-    def add(self, metrics: Mapping[str, np.ndarray]) -> None:
+    def add(self, metrics: Mapping[str, jax.typing.ArrayLike]) -> None:
         """Takes one step's metrics, which have arrived."""
         self._seen.append(metrics)
         if self._since is None:
@@ -79,7 +79,7 @@ class Logbook:
         if self._lead and config.report.status:
             self._status = status.Status(total)
 
-    def step_done(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+    def step_done(self, step: int, metrics: Mapping[str, jax.typing.ArrayLike]) -> None:
         """Fetches the metrics of the step that made state `step`, and writes when a line is due.
 
         Raises ConfigError when the loss or its gradient is not finite, before anything is saved.
@@ -89,8 +89,8 @@ class Logbook:
         if not (np.isfinite(values["loss"]) and np.isfinite(values["grad_norm"])):
             rate = self._config.optimizer.learning_rate
             raise ConfigError(
-                f"loss={values['loss']} and its gradient {values['grad_norm']} at step {step}: lower "
-                f"--config.optimizer.learning_rate={rate} or set --config.optimizer.clip_norm=1."
+                f"loss={values['loss']} and grad_norm={values['grad_norm']} at step {step}: lower "
+                f"--config.optimizer.learning_rate={rate} or type --config.optimizer.clip_norm=1."
             )
         if step % self._config.log_every and step != self._total:
             return

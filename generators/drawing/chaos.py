@@ -82,7 +82,7 @@ def _play(maps, thresholds, key, chains: int, steps: int):
         exponent = exponent + shift
         point = [p >> shift for p in point]
         choice = hash32(lanes + hash32(key + t * STEP))
-        image = None
+        image: list[Array] = []
         for j in reversed(range(maps.shape[0])):
             mapped = [
                 sum(matrix[j, row, col] * point[col] for col in range(dims))
@@ -90,7 +90,7 @@ def _play(maps, thresholds, key, chains: int, steps: int):
                 >> LINEAR_BITS
                 for row in range(dims)
             ]
-            if image is None:
+            if not image:
                 image = mapped
             else:
                 taken = choice < thresholds[j]

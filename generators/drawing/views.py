@@ -75,9 +75,9 @@ def project(
     rotation rows: right, up (row 0 of the picture is the lowest), forward. Points may fall outside
     the frame.
     """
+    x, y, z = points
     right, up, forward = (
-        sum(rotation[row, axis] * points[axis] for axis in range(3)) >> ROTATION_BITS
-        for row in range(3)
+        (row[0] * x + row[1] * y + row[2] * z) >> ROTATION_BITS for row in rotation
     )
     depth = forward + (CAMERA_DISTANCE << POINT_BITS)
     focal = round(size / 2 / np.tan(np.deg2rad(FIELD_OF_VIEW / 2)) * (1 << FOCAL_BITS))

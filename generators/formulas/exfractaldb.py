@@ -79,7 +79,7 @@ class ExFractalDB:
 
     def check(self, table: Category) -> None:
         """Refuses a table whose sums could leave int32 under the instance weights."""
-        check_headroom(table, max(LEVELS) / WEIGHT_UNIT, f"weights={self.weights!r}")
+        check_headroom(table, [max(LEVELS) / WEIGHT_UNIT], f"weights={self.weights!r}")
 
     @staticmethod
     def propose(number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, UInt8, UInt32
+from jaxtyping import Array, Float, Int32, UInt8, UInt32
 
 from ..drawing import chaos, colour, noise, patch, raster
 from .systems import Category, apply_weight, check_headroom, fingerprint, propose_system
@@ -34,6 +34,7 @@ MULTIPLIERS = {  # weights_<name>.csv: the four levels beside 1
     "0.4": (0.2, 0.6, 1.4, 1.8),
     "0.5": (0.01, 0.5, 1.5, 2.0),
 }
+UNIFORM_SPREAD = 0.2
 PATCHES_PER_WEIGHT, FLIPS = 10, 4
 PATCH_OFFSET = (
     2  # the script pastes the 3x3 patch with its corner one pixel right of and below the point
@@ -57,11 +58,17 @@ def weight_rows(name: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class FractalDB:
-    """The family with its options; each default is the published script's value."""
+    """The family with its options; each default is the published script's value.
+
+    weights="uniform" is ours: each of the six coefficients, of all maps, times its own number in
+    [.8, 1.2] from the instance's seed, so that every instance (but for its flips) has a new shape.
+    """
 
     pattern: Literal["patch", "point"] = "patch"
     color: Literal["gray", "hue", "density"] = "gray"
-    weights: Literal["none", "0.0125", "0.025", "0.05", "0.1", "0.2", "0.3", "0.4", "0.5"] = "0.4"
+    weights: Literal[
+        "none", "uniform", "0.0125", "0.025", "0.05", "0.1", "0.2", "0.3", "0.4", "0.5"
+    ] = "0.4"
     flips: bool = True
     num_points: int = 200_000
     pad: int = 6
@@ -86,13 +93,17 @@ class FractalDB:
 
     def constants(self) -> dict[str, np.ndarray]:
         """Arrays that every image reads beside its category; they travel with the table."""
-        rows = weight_rows("0.1" if self.weights == "none" else self.weights)
-        return {"weights": rows[2:3] if self.weights == "none" else rows}
+        if self.weights in MULTIPLIERS:
+            return {"weights": weight_rows(self.weights)}
+        return {"weights": np.full((1, 6), WEIGHT_UNIT, np.int32)}
 
     def check(self, table: Category) -> None:
         """Refuses a table whose sums could leave int32 under the instance weights."""
-        most = int(self.constants()["weights"].max())
-        check_headroom(table, most / WEIGHT_UNIT, f"weights={self.weights!r}")
+        if self.weights == "uniform":
+            most = [1 + UNIFORM_SPREAD] * 6
+        else:
+            most = [int(self.constants()["weights"].max()) / WEIGHT_UNIT]
+        check_headroom(table, most, f"weights={self.weights!r}")
 
     @staticmethod
     def propose(number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
@@ -124,9 +135,7 @@ class FractalDB:
         Instance i is the published file {i // 40 % 25}_count_{i // 4 % 10}_flip{i % 4}; from 1,000
         on, new patch draws.
         """
-        weights = constants["weights"]
-        row = (seed // np.uint32(PATCHES_PER_WEIGHT * FLIPS)) % np.uint32(weights.shape[0])
-        maps = apply_weight(params.maps, weights[row], WEIGHT_UNIT)
+        maps = apply_weight(params.maps, self._weight(seed, constants["weights"]), WEIGHT_UNIT)
         rows, cols = self._pixels(params, maps, size, self.num_points, branch)
         key = noise.mix(seed // np.uint32(FLIPS), fingerprint(params))
         flip = (seed % np.uint32(FLIPS)) if self.flips else np.uint32(0)
@@ -142,6 +151,14 @@ class FractalDB:
         pixel_row, pixel_col = _mirror(pixel, upside_down, size), _mirror(pixel, mirrored, size)
         pixels = pixel_row[:, None] * np.uint32(size) + pixel_col
         return {"image": self._paint(rows, cols, pixels, key, size, backend)}
+
+    def _weight(self, seed, rows) -> Int32[Array, " 6"]:
+        if self.weights == "uniform":
+            reach = round(UNIFORM_SPREAD * WEIGHT_UNIT)
+            draws = noise.mix(seed // np.uint32(FLIPS), lax.iota(jnp.uint32, 6))
+            step = noise.below(draws, 2 * reach + 1).astype(jnp.int32)
+            return WEIGHT_UNIT - reach + step
+        return rows[(seed // np.uint32(PATCHES_PER_WEIGHT * FLIPS)) % np.uint32(rows.shape[0])]
 
     def _pixels(self, params, maps, size: int, num_points: int, branch: bool):
         key = noise.host_key(self.orbit_seed)

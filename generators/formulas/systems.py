@@ -2,6 +2,7 @@
 weights.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,23 +19,24 @@ class Category(NamedTuple):
     formats.
     """
 
-    maps: Int32[
-        Array, "*n 7 6"
-    ]  # a b c d in Q14, e f in Q20: x' = a x + b y + e, y' = c x + d y + f
+    # 2-D: a b c d in Q14, e f in Q20, x' = a x + b y + e, y' = c x + d y + f. 3-D: 9 and 3.
+    maps: Int32[Array, "*n 7 k"]
     thresholds: UInt32[Array, "*n 7"]
     num_maps: Int32[Array, "*n"]  # 2 to 7; the rest of `maps` repeats the last
 
 
-def check_headroom(table: Category, most: float, options: str) -> None:
-    """ValueError if a step of the chaos game could leave int32 with one coefficient times `most`.
+def check_headroom(table: Category, most: Sequence[float], options: str) -> None:
+    """ValueError if a step of the chaos game could leave int32 under the instance weights.
 
-    On the host. A matrix row of magnitude r adds r * 2**(coordinate bits + 14), the translation at
-    most half of the frame.
+    `most` are the greatest factors that the coefficients of one matrix row can have together, the
+    others being 1: [1.8] when one coefficient is weighted at a time. On the host. A matrix row of
+    magnitude r adds r * 2**(coordinate bits + 14), the translation at most half of the frame.
     """
     dims = 2 if table.maps.shape[-1] == 6 else 3
     matrix = np.abs(table.maps[..., : dims * dims].astype(np.int64))
     rows = matrix.reshape(*matrix.shape[:-1], dims, dims)
-    worst = (rows.sum(-1) + (most - 1) * rows.max(-1)).max((-1, -2)) / 2**LINEAR_BITS
+    factors = np.resize(np.append(most, np.ones(dims)), dims)
+    worst = (np.sort(rows)[..., ::-1] @ factors).max((-1, -2)) / 2**LINEAR_BITS
     bits = COORDINATE_BITS[dims] + LINEAR_BITS
     limit = (2**31 - 2 ** (bits - 1)) / 2**bits
     if (worst >= limit).any():

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,7 +44,7 @@ def test_replay_draws_the_images_of_a_step(finished, capsys):
     data = batches.from_config(load_config("demo", **SMALL))
     source, rows = data.sources["fractals"], data.rows(1)["fractals"]
     assert [item["recipe"] for item in told] == rows["recipe"][:4].tolist()
-    image = np.asarray(source.fields(rows, source.table)["image"])
+    image = np.asarray(jax.jit(source.fields)(rows, source.table)["image"])
     sheet = np.asarray(Image.open(workdir / "replay" / "step1_fractals.png"))
     side = source.size
     assert (sheet[:side, :side] == image[0]).all() and (sheet[side:, side:] == image[3]).all()
@@ -54,7 +55,8 @@ def test_gallery_writes_rows_of_categories(tmp_path, capsys):
     command = ["gallery", "fractaldb-1k", "--rows=2", "--columns=3", "--size=32", f"--out={out}"]
     cli.run(command)
     assert "1000 categories" in capsys.readouterr().out
-    assert Image.open(out).width > 3 * 32
+    with Image.open(out) as picture:
+        assert picture.width > 3 * 32
 
 
 def test_a_mistake_ends_with_a_sentence_and_status_2(tmp_path, capsys):

@@ -89,6 +89,8 @@ def test_another_table_under_a_name_is_refused(monkeypatch):
         ({"name": "exfractldb-1k"}, "did you mean 'exfractaldb-1k'"),
         ({"name": "fractaldb-1k", "colour": "hue"}, "no option 'colour' .did you mean 'color'"),
         ({"name": "fractaldb-1k", "num_classes": 2000}, "fractaldb-1k has 1000 categories"),
+        ({"name": "fractaldb-1k", "weights": "0.45"}, "weights='0.45': fractaldb has 'none'"),
+        ({"name": "fractaldb-1k", "pad": 0}, "pad=0: give 1 or more"),
         ({"name": "fractaldb"}, "give num_classes=... to search"),
         ({"name": "fractaldb", "table": "/no/such/folder"}, "no such file or folder"),
         ({"name": "fractaldb-1k", "size": 4}, "canvas of 8 to 2048 pixels"),

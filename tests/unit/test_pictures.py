@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from jaxfdsl import generators
+from jaxfdsl.generators import dataset
 from jaxfdsl.generators.formulas import exfractaldb, fractaldb
 from tests import reference
 
@@ -45,6 +46,24 @@ def test_fractaldb_equals_numpy(flat, pattern):
             128,
             20_000,
             pattern == "patch",
+        )
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_uniform_weights_give_every_instance_a_shape_of_its_own():
+    db = generators.load(
+        "fractaldb-1k", num_classes=1, weights="uniform", pattern="point", num_points=9000, size=64
+    )
+    seeds = np.array([0, 4, 2**31 + 8], np.uint32)
+    recipes = np.stack([np.zeros(3), seeds], 1).astype(np.uint32)
+    drawn = np.asarray(db.draw_recipes(recipes)["image"])[..., 0]
+    assert len({image.tobytes() for image in drawn}) == 3
+    for seed, image in zip(seeds, drawn, strict=True):
+        words = reference.mix(seed // 4, np.arange(6)) >> np.uint64(16)
+        weight = 320 + (words.astype(np.int64) * 161 >> 16)
+        assert (weight >= 320).all() and (weight <= 480).all()
+        expected = reference.fractaldb_gray(
+            row(db.categories, 0), weight, int(seed), 64, 9000, False
         )
         np.testing.assert_array_equal(image, expected)
 
@@ -86,18 +105,19 @@ def test_bytes_do_not_hang_on_batch_platform_path_or_devices(name):
     )
     np.testing.assert_array_equal(whole, np.asarray(sharded(jnp.asarray(recipes), db.table)))
 
-    table = db.table
-    for backend in ("scatter", "matmul"):  # the ways that GPU and TPU take, on the first 12 images
-
-        def one(recipe, backend=backend):
-            params = jax.tree.map(
-                lambda v: jnp.asarray(v)[recipe[0].astype(jnp.int32)], table["categories"]
-            )
-            constants = jax.tree.map(jnp.asarray, table["constants"])
-            return db.family.draw(params, recipe[1], 96, constants, backend=backend)["image"]
-
-        other = jax.jit(jax.vmap(one))(jnp.asarray(recipes[:12]))
+    for platform in ("gpu", "tpu"):  # their ways to draw, here on the CPU
+        draw = jax.jit(dataset.draw_recipes, static_argnums=(0, 1, 4))
+        other = draw(db.family, 96, jnp.asarray(recipes[:12]), db.table, platform)["image"]
         np.testing.assert_array_equal(whole[:12], np.asarray(other))
+
+
+def test_a_tpu_draws_without_a_scatter():
+    db = generators.load("exfractaldb-1k")
+    draw = jax.jit(dataset.draw_recipes, static_argnums=(0, 1, 4))
+    recipes = jax.ShapeDtypeStruct((256, 2), jnp.uint32)
+    traced = draw.trace(db.family, 224, recipes, db.table, "tpu")
+    program = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert "stablehlo.scatter" not in program and "stablehlo.dot_general" in program
 
 
 def test_an_orbit_that_grows_for_ever_is_drawn_at_the_scale_it_reached():

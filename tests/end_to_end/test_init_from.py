@@ -1,0 +1,61 @@
+"""A run that starts from the weights of another one, of other classes and another size."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxfdsl import checkpoint, load_config, train
+from jaxfdsl.config import ConfigError
+
+SMALL = {
+    "batch_size": 16,
+    "steps": 4,
+    "log_every": 1,
+    "checkpoint_every": 4,
+    "schedule.warmup_steps": 0,
+    "model.image_size": 16,
+    "model.width": 16,
+    "model.depth": 1,
+    "model.num_heads": 2,
+    "data.sources.fractals.name": "fractaldb-1k",
+    "data.sources.fractals.num_classes": 5,
+    "data.sources.fractals.size": 16,
+    "data.sources.fractals.options.num_points": 200,
+    "report.gallery": False,
+}
+
+
+def run(workdir, **changes):
+    config = load_config("configs/demo.py", **{**SMALL, **changes})
+    del config.evals.held_out
+    return train.run(config, str(workdir))
+
+
+def test_weights_move_and_what_cannot_move_is_replaced_and_said(tmp_path, capsys):
+    run(tmp_path / "first")
+    first, origin = checkpoint.load_params(tmp_path / "first")
+    capsys.readouterr()
+    other = {
+        "data.sources.fractals.num_classes": 7,
+        "model.image_size": 32,
+        "optimizer.learning_rate": 0.0,
+        "init_from": str(tmp_path / "first"),
+    }
+    run(tmp_path / "second", **other)
+    said = capsys.readouterr().out
+    assert f"Weights from {origin}: positions resized from 4 to 16 tokens; " in said
+    assert "head replaced (5 to 7 classes)." in said
+    second, _ = checkpoint.load_params(tmp_path / "second")
+    jax.tree.map(np.testing.assert_array_equal, second["blocks_0"], first["blocks_0"])
+    assert second["head"]["bias"].shape == (7,)
+    assert second["pos_embed"].shape == (1, 16, 16)
+
+
+def test_longer_runs_continue_and_other_weights_are_refused(tmp_path, capsys):
+    run(tmp_path)
+    assert run(tmp_path, steps=6, log_every=2)["steps"] == 6
+    assert f"Continuing {tmp_path} at step 4 of 6." in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"init_from=.*: no checkpoint in .*; type the workdir"):
+        run(tmp_path / "new", init_from=str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"blocks_0/attn/proj/bias is \(16,\) there and \(32,\)"):
+        run(tmp_path / "new", init_from=str(tmp_path), **{"model.width": 32})

@@ -1,0 +1,136 @@
+"""Checkpoints: what comes back, and what is skipped."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxfdsl import checkpoint, sharding
+from jaxfdsl import state as state_lib
+from jaxfdsl.checkpoint import Checkpoints
+from jaxfdsl.config import default_config
+
+OPTIMIZER = optax.adam(0.1)
+META = {"config": {"seed": 0}, "data": {"a": [1, 2]}}
+
+
+def new_state(ema=True):
+    params = {"head": {"kernel": jnp.arange(64.0).reshape(8, 8), "bias": jnp.ones(8)}}
+    state = state_lib.create(params, OPTIMIZER, ema=ema)
+    mesh = sharding.make_mesh(default_config().mesh)
+    laid = state_lib.shardings(state, OPTIMIZER, mesh)
+    return jax.device_put(state, laid), laid
+
+
+@jax.jit
+def grown(state):
+    return jax.tree.map(lambda x: x + 1, state)
+
+
+def saved(folder, steps, ema=True):
+    """A folder of checkpoints, and the states that were put there."""
+    state, _ = new_state(ema)
+    checkpoints, states = Checkpoints(folder, keep=10, tell=print), {}
+    for step in steps:
+        state = grown(state)
+        states[step] = jax.device_get(state)
+        checkpoints.save(step, state, META)
+    checkpoints.close()
+    return states
+
+
+def restored(folder, ema=True):
+    """The newest whole state in `folder`, its metadata, and what was said."""
+    said = []
+    checkpoints = Checkpoints(folder, keep=10, tell=said.append)
+    meta = checkpoints.newest_meta()
+    state, laid = new_state(ema)
+    found = checkpoints.restore(checkpoint.like(state, laid))
+    checkpoints.close()
+    return found, meta, said
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_all_of_a_state_comes_back(tmp_path, ema):
+    states = saved(tmp_path, [5, 10], ema)
+    state, meta, said = restored(tmp_path, ema)
+    assert jax.tree.structure(state) == jax.tree.structure(states[10])
+    jax.tree.map(np.testing.assert_array_equal, state, states[10])
+    assert meta == (10, META)
+    assert said == []
+
+
+def test_a_saved_state_may_be_consumed_at_once(tmp_path):
+    consume = jax.jit(lambda s: jax.tree.map(lambda x: x * 0 - 1, s), donate_argnums=0)
+    state, _ = new_state()
+    expected = jax.device_get(jax.tree.map(jnp.copy, state))
+    checkpoints = Checkpoints(tmp_path, keep=1, tell=print)
+    checkpoints.save(1, state, META)
+    for _ in range(5):
+        state = consume(state)
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, restored(tmp_path)[0], expected)
+
+
+def test_an_unfinished_save_is_skipped_and_named(tmp_path):
+    states = saved(tmp_path, [5])
+    unfinished = tmp_path / "10.orbax-checkpoint-tmp"
+    (unfinished / "params").mkdir(parents=True)
+    state, _, said = restored(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, state, states[5])
+    assert len(said) == 1 and f"Skipping {unfinished}" in said[0] and "half written" in said[0]
+
+
+def cut(folder):
+    for file in folder.rglob("*"):
+        if file.is_file() and file.stat().st_size > 8:
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def lose_arrays(folder):
+    for file in (folder / "optimizer").rglob("*"):
+        if file.is_file():
+            file.unlink()
+
+
+def lose_meta(folder):
+    (folder / "meta" / "metadata").unlink()
+
+
+@pytest.mark.parametrize("damage", [cut, lose_arrays, lose_meta])
+def test_a_damaged_checkpoint_is_set_aside_and_named(tmp_path, damage):
+    states = saved(tmp_path, [5, 10])
+    damage(tmp_path / "10")
+    state, _, said = restored(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, state, states[5])
+    assert len(said) == 1 and str(tmp_path / "10") in said[0] and "not whole" in said[0]
+    assert (tmp_path / "unreadable-10").is_dir()
+    # The step can be reached and saved again.
+    checkpoints = Checkpoints(tmp_path, keep=10, tell=print)
+    checkpoints.save(10, new_state()[0], META)
+    checkpoints.close()
+    assert restored(tmp_path)[1] == (10, META)
+
+
+def test_nothing_whole_is_nothing(tmp_path):
+    assert restored(tmp_path / "new") == (None, None, [])
+
+
+def test_old_checkpoints_go(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, tell=print)
+    for step in (1, 2, 3):
+        checkpoints.save(step, new_state()[0], META)
+    checkpoints.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "3"]
+
+
+def test_weights_alone_are_the_average_of_the_newest_checkpoint(tmp_path):
+    states = saved(tmp_path / "checkpoints", [5, 10])
+    for path in (tmp_path, tmp_path / "checkpoints", tmp_path / "checkpoints" / "10"):
+        params, origin = checkpoint.load_params(path)
+        assert origin == str(tmp_path / "checkpoints" / "10" / "ema")
+        jax.tree.map(np.testing.assert_array_equal, params, states[10]["ema"])
+        assert {type(x) for x in jax.tree.leaves(params)} == {np.ndarray}
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        checkpoint.load_params(tmp_path / "elsewhere")
