@@ -52,7 +52,10 @@ class Meter:
     def line(self) -> dict[str, float]:
         """The averages and rates since the last line, and starts over."""
         now = time.monotonic()
-        line = {f"train/{k}": float(np.mean([m[k] for m in self._seen])) for k in self._seen[-1]}
+        line = {
+            f"train/{k}": float(np.mean([m[k] for m in self._seen], dtype=float))
+            for k in self._seen[-1]
+        }
         line["train/learning_rate"] = float(self._seen[-1]["learning_rate"])
         if self._since is not None and self._timed:
             elapsed = max(now - self._since, 1e-9)

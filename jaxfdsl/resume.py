@@ -56,10 +56,11 @@ def check(found: tuple[int, Mapping[str, Any]], run: Experiment, workdir: epath.
     there, here = (_fixed(side["config"]) for side in (saved, now))
     name = config_lib.changed_field(there, here)
     if name is not None:
-        was, types = there.get(name), json.dumps(there.get(name))
+        sides = [repr(side[name]) if name in side else "absent" for side in (here, there)]
+        back = f", or --config.{name}={there[name]} to continue that one" if name in there else ""
         raise ConfigError(
-            f"{workdir} holds another experiment: {name} is {here.get(name)!r} here and {was!r} "
-            f"there; type another --workdir, or --config.{name}={types} to continue that one."
+            f"{workdir} holds another experiment: {name} is {sides[0]} here and {sides[1]} there; "
+            f"type another --workdir{back}."
         )
     name = config_lib.changed_field(saved["data"], now["data"])
     if name is not None:

@@ -10,10 +10,11 @@ NORM_EPSILON = 1e-6
 
 
 def layer_norm(width: int, dtype, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """LayerNorm with timm's epsilon; its statistics are two-pass and float32 at every dtype."""
-    return nnx.LayerNorm(
-        width, epsilon=NORM_EPSILON, dtype=dtype, use_fast_variance=False, rngs=rngs
-    )
+    """LayerNorm with timm's epsilon; its statistics are float32 at every dtype.
+
+    They are taken in one pass, Flax's default: two passes cost a tenth of a small model's step.
+    """
+    return nnx.LayerNorm(width, epsilon=NORM_EPSILON, dtype=dtype, rngs=rngs)
 
 
 def pool(tokens: Float[Array, "B N D"], kind: str) -> Float[Array, "B D"]:
