@@ -35,10 +35,11 @@ CANONICAL = {
         "fractaldb-1k.npz", "d54490dfa5b9a5e2f0398b720b87cdf4dcdecabd671a36d9297cb5962b4e0356"
     ),
     # Published recipe, our search: `jaxfdsl search fractaldb --classes 21000`.
-    "fractaldb": Canonical("fractaldb-21k.npz", ""),
+    "fractaldb": Canonical(
+        "fractaldb-21k.npz", "fcb992007fd7859e196929248bc0940ee1a4d514acafdaa2b4fd65b135612d56"
+    ),
     "exfractaldb": Canonical(
-        "exfractaldb-21k.npz",
-        "cc45ef51597cbfdefaba2bbd75e166bb81d7f35bfd113fd4475fb59520c309d0",
+        "exfractaldb-21k.npz", "e19311daa77da9edbb4a1be88f5eeaa4ff3aa3f5fde31e60e94f8ac1690b0026"
     ),
 }
 SIZES = {"1k": 1000, "10k": 10_000, "21k": 21_000}

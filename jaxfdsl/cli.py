@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from jaxfdsl import __version__
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
 
@@ -104,7 +105,8 @@ def doctor(options: argparse.Namespace) -> None:
     from jaxfdsl import compile_cache
 
     print(f"python {platform.python_version()} on {platform.platform()}")
-    for name in ("jaxfdsl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"):
+    print(f"jaxfdsl {__version__}")
+    for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"):
         print(f"{name} {_version(name)}")
     device = jax.devices()[0]
     print(f"devices {jax.device_count()} x {device.device_kind} ({device.platform})")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxfdsl import cli, load_config, train
+from jaxfdsl import cli, generators, load_config, train
 from jaxfdsl.data import batches
 
 SMALL = {
@@ -65,3 +65,19 @@ def test_a_mistake_ends_with_a_sentence_and_status_2(tmp_path, capsys):
             cli.run(command)
         assert caught.value.code == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_search_saves_a_table_that_loads(tmp_path, capsys):
+    out = tmp_path / "mine.npz"
+    cli.run(["search", "exfractaldb", "--classes=2", "--seed=3", f"--out={out}"])
+    assert f"2 categories of exfractaldb, seed 3: {out}" in capsys.readouterr().out
+    found = generators.load("exfractaldb", table=out)
+    again = generators.load("exfractaldb", num_classes=2, search_seed=3)
+    np.testing.assert_array_equal(found.categories.maps, again.categories.maps)
+
+
+def test_doctor_names_versions_devices_and_speed(capsys):
+    cli.run(["doctor", "--name=exfractaldb-1k", "--images=8"])
+    told = capsys.readouterr().out
+    assert f"jax {jax.__version__}" in told and "devices 8 x cpu" in told
+    assert "images/s of exfractaldb-1k" in told

@@ -27,7 +27,6 @@ OVERRIDES = {
     "model.depth": 1,
     "model.num_heads": 2,
     "model.drop_path": 0.1,
-    "optimizer.ema": 0.99,
     "schedule.warmup_steps": 5,
     "augment.crop": "pad",
     "data.sources.fractals.name": "fractaldb-1k",
