@@ -34,7 +34,7 @@ CANONICAL = {
     "fractaldb-published": Canonical(
         "fractaldb-1k.npz", "d54490dfa5b9a5e2f0398b720b87cdf4dcdecabd671a36d9297cb5962b4e0356"
     ),
-    # Published recipe, our search: `jaxfdsl search fractaldb --classes 21000`.
+    # Published recipe, our search: `jaxfdsl search fractaldb --classes 21000 --seed 0`.
     "fractaldb": Canonical(
         "fractaldb-21k.npz", "fcb992007fd7859e196929248bc0940ee1a4d514acafdaa2b4fd65b135612d56"
     ),
