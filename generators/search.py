@@ -9,6 +9,7 @@ import concurrent.futures
 import functools
 import os
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt32
 
 CHUNK = 512  # candidates a call; each is drawn after the other, so memory stays at a few pictures
+SAVE_SECONDS = 20  # what a search that is killed loses at most
 SEED_STRIDE = 2**24  # candidates that belong to one seed
 
 
@@ -32,7 +34,8 @@ def search(
 
     The result does not depend on chunks, threads or devices. What was found is kept in `cache_dir`
     (default ~/.cache/jaxfdsl/categories) under the family's search settings and the seed; a longer
-    search goes on where it ended. `progress(found, wanted)` is called after every chunk.
+    search, or one begun again after a kill, goes on where it ended. `progress(found, wanted)` is
+    called after every chunk.
     """
     if not 0 <= seed < 2**32 // SEED_STRIDE:
         raise ValueError(
@@ -44,7 +47,7 @@ def search(
     found, tried = _read_cache(cache)
     if len(found) >= num_classes:
         return found[:num_classes]
-    score = scorer(family)
+    score, saved = scorer(family), time.monotonic()
     threads = os.cpu_count() or 1 if jax.default_backend() == "cpu" else 1
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         while len(found) < num_classes:
@@ -61,10 +64,9 @@ def search(
             tried += threads * CHUNK
             if progress is not None:
                 progress(min(len(found), num_classes), num_classes)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    part = cache.with_suffix(f".{os.getpid()}.part.npz")
-    np.savez(part, found=found, tried=tried)
-    part.replace(cache)
+            if len(found) >= num_classes or time.monotonic() - saved > SAVE_SECONDS:
+                _write_cache(cache, found, tried)
+                saved = time.monotonic()
     return found[:num_classes]
 
 
@@ -103,6 +105,13 @@ def default_cache() -> pathlib.Path:
     """$XDG_CACHE_HOME/jaxfdsl/categories."""
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base) / "jaxfdsl" / "categories"
+
+
+def _write_cache(cache: pathlib.Path, found: np.ndarray, tried: int) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    part = cache.with_suffix(f".{os.getpid()}.part.npz")
+    np.savez(part, found=found, tried=tried)
+    part.replace(cache)
 
 
 def _read_cache(cache: pathlib.Path):
