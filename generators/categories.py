@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,10 @@ def _read_file(file: pathlib.Path) -> Float[np.ndarray, "n k"]:
         raise ValueError(f"{file}: {len(rows)} maps; a system has 1 to {MAX_MAPS}, one a line")
     if not np.isfinite(system).all() or (system[:, -1] < 0).any() or system[:, -1].sum() <= 0:
         raise ValueError(f"{file}: every value must be finite and the last column probabilities")
+    if abs(system[:, -1].sum() - 1) > 1e-3:
+        raise ValueError(
+            f"{file}: the last column is probabilities; they sum to {system[:, -1].sum():g}"
+        )
     return system
 
 
@@ -96,18 +101,25 @@ def save(path: str | os.PathLike, table: Category) -> None:
 
 def load(path: str | os.PathLike) -> Category:
     """Reads a table written by `save`. ValueError names the file and what is wrong with it."""
-    with np.load(path, allow_pickle=False) as file:
-        missing = [name for name in Category._fields if name not in file]
-        if missing:
-            raise ValueError(
-                f"{path}: no array {missing[0]!r}; a table is written by generators.categories.save"
-            )
-        table = Category(*(file[name] for name in Category._fields))
+    arrays: dict[str, np.ndarray] = {}
+    with open(path, "rb") as raw:
+        try:
+            with np.load(raw, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in Category._fields if name in file}
+        except (zipfile.BadZipFile, ValueError, EOFError) as error:
+            raise ValueError(f"{path} is not a whole .npz file ({error})") from None
+    missing = [name for name in Category._fields if name not in arrays]
+    if missing:
+        raise ValueError(
+            f"{path}: no array {missing[0]!r}; a table is written by generators.categories.save"
+        )
+    table = Category(**arrays)
     n, dims = len(table.num_maps), table.maps.shape[-1]
     if (
         table.maps.shape[:2] != (n, MAX_MAPS)
         or dims not in (6, 12)
         or table.thresholds.shape != (n, MAX_MAPS)
+        or not ((table.num_maps >= 1) & (table.num_maps <= MAX_MAPS)).all()
     ):
         raise ValueError(
             f"{path}: maps {table.maps.shape}, thresholds {table.thresholds.shape} "

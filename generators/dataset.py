@@ -43,7 +43,7 @@ class Dataset:
             )
         if not 8 <= self.size <= 2048:
             raise ValueError(f"size={self.size}: give a canvas of 8 to 2048 pixels")
-        self.family.check(self.categories)
+        self.family.check(self.categories, self.size)
 
     @property
     def num_classes(self) -> int:

@@ -43,7 +43,7 @@ def search(
             "each seed owns 2**24 candidates"
         )
     folder = default_cache() if cache_dir is None else pathlib.Path(cache_dir)
-    cache = folder / f"{cache_key(family)}-seed{seed}.npz"
+    cache = folder / f"{family.name}-v{family.version}-{family.search_settings}-seed{seed}.npz"
     found, tried = _read_cache(cache)
     if len(found) >= num_classes:
         return found[:num_classes]
@@ -86,19 +86,6 @@ def _scorer(family):
         return jax.lax.map(one, params, batch_size=None if on_cpu else 64)
 
     return lambda numbers: np.asarray(run(numbers))
-
-
-def cache_key(family: Any) -> str:
-    """What the accepted numbers hang on: the family, its version, its search size and its
-    threshold.
-    """
-    parts = [
-        family.name,
-        f"v{family.version}",
-        f"{family.search_points}points",
-        f"{family.threshold:g}",
-    ]
-    return "-".join(parts)
 
 
 def default_cache() -> pathlib.Path:

@@ -63,7 +63,7 @@ def fit(values, low, high, span):
 
 
 def weighted(maps, weight, unit):
-    return (maps.astype(np.int64) * weight * 2 + unit) // (2 * unit)
+    return checked(maps.astype(np.int64) * weight + unit // 2) // unit
 
 
 def fractaldb_occupied(maps, thresholds, num_maps, size, num_points, pad=6):
@@ -98,6 +98,15 @@ def fractaldb_gray(params, weight, seed, size, num_points, patch, pad=6):
     if seed % 4 >= 2:
         image = image[:, ::-1]
     return image.astype(np.uint8) * 127
+
+
+def exfractaldb_pair(seed):
+    """(weight row, rotation) of an instance: its low 21 bits, scattered, in base 145."""
+    x = int(seed) & 0x1FFFFF
+    for odd in (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35):
+        x = x * odd & 0x1FFFFF
+        x ^= x >> 11
+    return x % 145, x // 145
 
 
 def exfractaldb_cloud(maps, thresholds, num_maps, num_points=10_000):

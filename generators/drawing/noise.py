@@ -28,6 +28,15 @@ def mix(key, counter):
     return hash32(counter * GOLDEN + hash32(key))
 
 
+def scatter(x, bits: int):
+    """uint32[...] -> its low `bits` (12 to 32) in another order: a bijection of [0, 2**bits)."""
+    mask, half = np.uint32((1 << bits) - 1), np.uint32(bits // 2 + 1)
+    for odd in (np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)):
+        x = (x * odd) & mask
+        x = x ^ (x >> half)
+    return x
+
+
 def below(bits, bound: int):
     """uint32[...] -> uint32[...] in [0, bound), bound < 2**16: the top 16 bits scaled, without a
     division.

@@ -17,11 +17,11 @@ FOCAL_BITS = 6
 
 
 @functools.cache
-def random_rotations(count: int = 16384) -> np.ndarray:
+def random_rotations(count: int = 14464) -> np.ndarray:
     """int32[count, 3, 3] in Q15: rotations spread evenly over SO(3), the super-Fibonacci spirals of
     Alexa (CVPR 2022).
 
-    16,384 rotations are 7 degrees apart. Taking one at random is a uniformly random viewpoint and
+    14,464 rotations are 7 degrees apart. Taking one at random is a uniformly random viewpoint and
     roll.
     """
     phi, psi = np.sqrt(2.0), 1.533751168755204288118041

@@ -24,6 +24,8 @@ from .systems import Category, apply_weight, check_headroom, propose_system
 WEIGHT_UNIT = 10
 LEVELS = (4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16)  # tenths
 VIEWS, JITTERS = 12, 256
+PAIR_BITS = 21  # 2,097,152 pairs of weight row and rotation, each once before any comes again
+ROTATIONS = -(-(2**PAIR_BITS) // 145)  # 14,464
 
 
 @functools.cache
@@ -67,6 +69,11 @@ class ExFractalDB:
         """`score` at or above which a candidate becomes a category."""
         return self.min_variance
 
+    @property
+    def search_settings(self) -> str:
+        """What the accepted candidates hang on beside the version, for the cache's file name."""
+        return f"{self.search_points}points-variance{self.min_variance:g}"
+
     def constants(self) -> dict[str, np.ndarray]:
         """Arrays that every image reads beside its category; they travel with the table."""
         equatorial = self.views == "equatorial"
@@ -74,12 +81,17 @@ class ExFractalDB:
             "weights": weight_rows(145 if self.weights == "ins145" else 1),
             "rotations": views.equatorial_rotations(VIEWS, JITTERS)
             if equatorial
-            else views.random_rotations(),
+            else views.random_rotations(ROTATIONS),
         }
 
-    def check(self, table: Category) -> None:
-        """Refuses a table whose sums could leave int32 under the instance weights."""
-        check_headroom(table, [max(LEVELS) / WEIGHT_UNIT], f"weights={self.weights!r}")
+    def check(self, table: Category, size: int) -> None:
+        """Refuses what could not be drawn: sums that could leave int32."""
+        most = max(LEVELS) / WEIGHT_UNIT if self.weights == "ins145" else 1.0
+        check_headroom(table, [most], WEIGHT_UNIT, f"weights={self.weights!r}")
+        if self.num_points >= 2**17:
+            raise ValueError(
+                f"num_points={self.num_points}: give fewer than {2**17} for int32 sums"
+            )
 
     @staticmethod
     def propose(number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
@@ -112,8 +124,8 @@ class ExFractalDB:
     ) -> dict[str, UInt8[Array, "..."]]:
         """Instance `seed` of one category: image uint8[size, size, 1], 255 where a point is seen.
 
-        Random views: weight row and rotation are hashes of the seed. Equatorial: instance i is view
-        i % 12 of weight row i // 12 % 145.
+        Random views: weight row and rotation are a scattered pair that returns after 2**21 seeds.
+        Equatorial: instance i is view i % 12 of weight row i // 12 % 145.
         """
         row, rotation = self._instance(seed, constants)
         image = self._models(params, row, rotation[None], size, constants, backend, branch)
@@ -144,8 +156,9 @@ class ExFractalDB:
             row = (seed // np.uint32(VIEWS)) % np.uint32(weights.shape[0])
             jitter = noise.below(noise.hash32(seed), JITTERS)
             return row, rotations[(seed % np.uint32(VIEWS)) * np.uint32(JITTERS) + jitter]
-        row = noise.below(noise.hash32(seed), weights.shape[0])
-        return row, rotations[noise.below(noise.mix(seed, np.uint32(1)), rotations.shape[0])]
+        pair = noise.scatter(seed, PAIR_BITS)
+        count = np.uint32(weights.shape[0])
+        return pair % count, rotations[(pair // count) % np.uint32(rotations.shape[0])]
 
     def _models(self, params, row, rotations, size, constants, backend, branch):
         maps = apply_weight(params.maps, constants["weights"][row], WEIGHT_UNIT)

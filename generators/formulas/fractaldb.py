@@ -36,9 +36,8 @@ MULTIPLIERS = {  # weights_<name>.csv: the four levels beside 1
 }
 UNIFORM_SPREAD = 0.2
 PATCHES_PER_WEIGHT, FLIPS = 10, 4
-PATCH_OFFSET = (
-    2  # the script pastes the 3x3 patch with its corner one pixel right of and below the point
-)
+# The script pastes the 3x3 patch with its corner one pixel right of and below the point.
+PATCH_OFFSET = 2
 
 
 @functools.cache
@@ -62,6 +61,9 @@ class FractalDB:
 
     weights="uniform" is ours: each of the six coefficients, of all maps, times its own number in
     [.8, 1.2] from the instance's seed, so that every instance (but for its flips) has a new shape.
+    Instances differ in weight row, patch or colour, and flip. Gray points have neither patch nor
+    colour: beside weights="uniform" that is 100 different pictures a category (4 unweighted), which
+    come again and again, held out or not.
     """
 
     pattern: Literal["patch", "point"] = "patch"
@@ -80,6 +82,7 @@ class FractalDB:
     chains: ClassVar[int] = 512
     orbit_seed: ClassVar[int] = 100
     search_size: ClassVar[int] = 512
+    search_pad: ClassVar[int] = 6
     search_points: ClassVar[int] = 100_000
 
     @property
@@ -91,19 +94,33 @@ class FractalDB:
         """`score` at or above which a candidate becomes a category."""
         return self.min_fill
 
+    @property
+    def search_settings(self) -> str:
+        """What the accepted candidates hang on beside the version, for the cache's file name."""
+        canvas = f"{self.search_size}px-pad{self.search_pad}"
+        return f"{self.search_points}points-{canvas}-fill{self.min_fill:g}"
+
     def constants(self) -> dict[str, np.ndarray]:
         """Arrays that every image reads beside its category; they travel with the table."""
         if self.weights in MULTIPLIERS:
             return {"weights": weight_rows(self.weights)}
         return {"weights": np.full((1, 6), WEIGHT_UNIT, np.int32)}
 
-    def check(self, table: Category) -> None:
-        """Refuses a table whose sums could leave int32 under the instance weights."""
+    def check(self, table: Category, size: int) -> None:
+        """Refuses what could not be drawn: sums beyond int32 under the weights, a pad without
+        room.
+        """
+        if size <= 2 * self.pad:
+            raise ValueError(f"pad={self.pad} leaves nothing of {size} pixels: give a smaller pad")
+        if self.pattern == "patch" and self.pad <= PATCH_OFFSET:
+            raise ValueError(
+                f"pad={self.pad}: patches reach {PATCH_OFFSET + 1} pixels, give 3 or more"
+            )
         if self.weights == "uniform":
             most = [1 + UNIFORM_SPREAD] * 6
         else:
             most = [int(self.constants()["weights"].max()) / WEIGHT_UNIT]
-        check_headroom(table, most, f"weights={self.weights!r}")
+        check_headroom(table, most, WEIGHT_UNIT, f"weights={self.weights!r}")
 
     @staticmethod
     def propose(number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
@@ -116,7 +133,9 @@ class FractalDB:
         """Share of occupied pixels of the unweighted system at 512 x 512 with 100,000 points,
         padding included.
         """
-        rows, cols = self._pixels(params, params.maps, self.search_size, self.search_points, branch)
+        rows, cols = self._pixels(
+            params, params.maps, self.search_size, self.search_points, self.search_pad, branch
+        )
         filled = raster.raster(rows, cols, self.search_size, op="occupied")
         return filled.sum(dtype=jnp.int32) / np.float32(self.search_size**2)
 
@@ -136,9 +155,9 @@ class FractalDB:
         on, new patch draws.
         """
         maps = apply_weight(params.maps, self._weight(seed, constants["weights"]), WEIGHT_UNIT)
-        rows, cols = self._pixels(params, maps, size, self.num_points, branch)
-        key = noise.mix(seed // np.uint32(FLIPS), fingerprint(params))
-        flip = (seed % np.uint32(FLIPS)) if self.flips else np.uint32(0)
+        rows, cols = self._pixels(params, maps, size, self.num_points, self.pad, branch)
+        key = noise.mix(seed // self._flips, fingerprint(params))
+        flip = seed % self._flips
         # The script turns every picture upside down before it makes the flips. Mirroring
         # coordinates is free; pixels, not.
         upside_down, mirrored = (flip & 1) == 0, flip >= 2
@@ -152,15 +171,20 @@ class FractalDB:
         pixels = pixel_row[:, None] * np.uint32(size) + pixel_col
         return {"image": self._paint(rows, cols, pixels, key, size, backend)}
 
+    @property
+    def _flips(self) -> np.uint32:
+        return np.uint32(FLIPS if self.flips else 1)
+
     def _weight(self, seed, rows) -> Int32[Array, " 6"]:
         if self.weights == "uniform":
             reach = round(UNIFORM_SPREAD * WEIGHT_UNIT)
-            draws = noise.mix(seed // np.uint32(FLIPS), lax.iota(jnp.uint32, 6))
+            draws = noise.mix(seed // self._flips, lax.iota(jnp.uint32, 6))
             step = noise.below(draws, 2 * reach + 1).astype(jnp.int32)
             return WEIGHT_UNIT - reach + step
-        return rows[(seed // np.uint32(PATCHES_PER_WEIGHT * FLIPS)) % np.uint32(rows.shape[0])]
+        row = seed // (np.uint32(PATCHES_PER_WEIGHT) * self._flips)
+        return rows[row % np.uint32(rows.shape[0])]
 
-    def _pixels(self, params, maps, size: int, num_points: int, branch: bool):
+    def _pixels(self, params, maps, size: int, num_points: int, pad: int, branch: bool):
         key = noise.host_key(self.orbit_seed)
         x, y = chaos.orbit(
             maps,
@@ -171,13 +195,8 @@ class FractalDB:
             chains=self.chains,
             branch=branch,
         )
-        cols, rows = (self._fit(v, size) for v in (x, y))
+        cols, rows = (_fit(v, size, pad) for v in (x, y))
         return rows, cols
-
-    def _fit(self, values, size: int):
-        low, high = chaos.bounds(values)
-        span = size - 2 * self.pad
-        return raster.fit(values, jnp.minimum(low, 0), jnp.maximum(high, 0), span) + self.pad
 
     def _paint(self, rows, cols, pixels, key, size: int, backend) -> UInt8[Array, "size size c"]:
         patched = self.pattern == "patch"
@@ -194,6 +213,12 @@ class FractalDB:
         palette = jnp.asarray(colour.pack(colour.hsi_palette()))
         chosen = jnp.where((rank > 0) & (coin > 0), palette[rank & 127], np.uint32(0))
         return colour.unpack(lax.optimization_barrier(chosen))
+
+
+def _fit(values, size: int, pad: int):
+    low, high = chaos.bounds(values)
+    span = size - 2 * pad
+    return raster.fit(values, jnp.minimum(low, 0), jnp.maximum(high, 0), span) + pad
 
 
 def _mirror(values, mirrored, size: int):

@@ -25,7 +25,7 @@ class Category(NamedTuple):
     num_maps: Int32[Array, "*n"]  # 2 to 7; the rest of `maps` repeats the last
 
 
-def check_headroom(table: Category, most: Sequence[float], options: str) -> None:
+def check_headroom(table: Category, most: Sequence[float], unit: int, options: str) -> None:
     """ValueError if a step of the chaos game could leave int32 under the instance weights.
 
     `most` are the greatest factors that the coefficients of one matrix row can have together, the
@@ -39,6 +39,15 @@ def check_headroom(table: Category, most: Sequence[float], options: str) -> None
     worst = (np.sort(rows)[..., ::-1] @ factors).max((-1, -2)) / 2**LINEAR_BITS
     bits = COORDINATE_BITS[dims] + LINEAR_BITS
     limit = (2**31 - 2 ** (bits - 1)) / 2**bits
+    shift = np.abs(table.maps[..., dims * dims :].astype(np.int64)).max((-1, -2))
+    reach = 2**31 / (max(most) * unit * 2**TRANSLATION_BITS)  # of `apply_weight`'s product
+    if (shift * max(most) * unit + unit >= 2**31).any():
+        bad = int(np.argmax(shift))
+        raise ValueError(
+            f"category {bad}: a translation of {shift[bad] / 2**TRANSLATION_BITS:.2f} with "
+            f"{options}; int32 holds less than {reach:.2f}: scale the system down, which changes "
+            "no picture"
+        )
     if (worst >= limit).any():
         bad = int(np.argmax(worst))
         raise ValueError(
@@ -52,6 +61,8 @@ def quantise_system(matrix: np.ndarray, translation: np.ndarray, probability: np
     uint32[MAX_MAPS], count int32.
     """
     n, dims = translation.shape
+    if not (np.abs(matrix) < 128).all() or not (np.abs(translation) < 128).all():
+        raise ValueError("coefficients of 128 and more in magnitude do not fit int32 fixed point")
     linear = np.round(matrix.reshape(n, dims * dims) * 2**LINEAR_BITS)
     shift = np.round(translation * 2**TRANSLATION_BITS)
     maps = np.concatenate([linear, shift], 1).astype(np.int64)
@@ -74,7 +85,7 @@ def apply_weight(
     """maps * weight / unit, rounded half up; the published instance weights are multiples of
     1/unit.
     """
-    return (maps * weight[None] * 2 + unit) // (2 * unit)
+    return (maps * weight[None] + unit // 2) // unit
 
 
 def propose_system(number, dims: int, xp: Any):

@@ -15,7 +15,7 @@ PICTURES = {
     "fractaldb-1k point": "bfc552fd401214e9",
     "fractaldb-1k hue": "4e0474a86a631bdd",
     "fractaldb-1k density": "a84a205d14d3a8c5",
-    "exfractaldb-1k": "48d03a8d4e1ee447",
+    "exfractaldb-1k": "2f66dab5bd07a5f3",
     "exfractaldb-1k equatorial": "a06cc0236df1b688",
 }
 OPTIONS = {

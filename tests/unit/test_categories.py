@@ -91,6 +91,9 @@ def test_another_table_under_a_name_is_refused(monkeypatch):
         ({"name": "fractaldb-1k", "num_classes": 2000}, "fractaldb-1k has 1000 categories"),
         ({"name": "fractaldb-1k", "weights": "0.45"}, "weights='0.45': fractaldb has 'none'"),
         ({"name": "fractaldb-1k", "pad": 0}, "pad=0: give 1 or more"),
+        ({"name": "fractaldb-1k", "size": 12}, "pad=6 leaves nothing of 12 pixels"),
+        ({"name": "fractaldb-1k", "pad": 2}, "patches reach 3 pixels, give 3 or more"),
+        ({"name": "exfractaldb-1k", "num_points": 2**18}, "give fewer than 131072"),
         ({"name": "fractaldb"}, "give num_classes=... to search"),
         ({"name": "fractaldb", "table": "/no/such/folder"}, "no such file or folder"),
         ({"name": "fractaldb-1k", "size": 4}, "canvas of 8 to 2048 pixels"),
@@ -110,6 +113,9 @@ def test_what_is_not_known_is_refused_in_one_sentence(arguments, words):
         ("0,0,0,0,0,0,1\n" * 8, "8 maps; a system has 1 to 7"),
         ("0,0,0,0,0,0,nan\n", "every value must be finite"),
         ("2,2,0,0,0,0,1\n", "a matrix row sums to 5.60 in magnitude"),
+        ("0,0,0,0,4,0,1\n", "a translation of 4.00 with weights='0.4'; int32 holds less than 2.84"),
+        ("0,0,0,0,200,0,1\n", "do not fit int32 fixed point"),
+        ("0,0,0,0,0,0,85\n", "probabilities; they sum to 85"),
     ],
 )
 def test_malformed_category_files_are_named_with_their_line(tmp_path, text, words):
@@ -124,6 +130,9 @@ def test_tables_survive_saving(tmp_path):
     mine = generators.load("exfractaldb", table=tmp_path / "mine.npz")
     assert categories.sha256(mine.categories) == categories.sha256(db.categories)
     assert mine.fingerprint() == db.fingerprint()
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "mine.npz").read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"cut\.npz is not a whole \.npz file"):
+        generators.load("exfractaldb", table=tmp_path / "cut.npz")
     with pytest.raises(ValueError, match="systems of 12 coefficients; fractaldb has 6"):
         generators.load("fractaldb", table=tmp_path / "mine.npz")
 

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxfdsl import generators
 from jaxfdsl.generators import dataset
+from jaxfdsl.generators.drawing import noise
 from jaxfdsl.generators.formulas import exfractaldb, fractaldb
 from tests import reference
 
@@ -73,19 +74,19 @@ def test_exfractaldb_equals_numpy(solid):
     drawn = np.asarray(solid.draw_recipes(recipes)["image"])[..., 0]
     weights, rotations = exfractaldb.weight_rows(), solid.table["constants"]["rotations"]
     for (category, seed), image in zip(recipes, drawn, strict=True):
-        word, turn = reference.hash32(seed), reference.mix(seed, 1)
-        weight = weights[int(word >> np.uint64(16)) * 145 >> 16]
-        rotation = rotations[int(turn >> np.uint64(16)) * len(rotations) >> 16]
+        weight, rotation = reference.exfractaldb_pair(seed)
         expected = reference.exfractaldb_picture(
-            row(solid.categories, category), weight, rotation, 224
+            row(solid.categories, category), weights[weight], rotations[rotation], 224
         )
         np.testing.assert_array_equal(image, expected)
 
 
-@pytest.mark.parametrize("name", ["fractaldb-1k", "exfractaldb-1k"])
-def test_bytes_do_not_hang_on_batch_platform_path_or_devices(name):
-    options = {"num_points": 20_000} if name == "fractaldb-1k" else {}
-    db = generators.load(name, size=96, **options)
+@pytest.mark.parametrize("color", ["gray", "hue", "density", "exfractaldb"])
+def test_bytes_do_not_hang_on_batch_platform_path_or_devices(color):
+    if color == "exfractaldb":
+        db = generators.load("exfractaldb-1k", size=96)
+    else:
+        db = generators.load("fractaldb-1k", size=96, num_points=20_000, color=color)
     recipes = np.stack([np.arange(256) * 3, np.arange(256) * 11], 1).astype(np.uint32)
     whole = np.asarray(db.draw_recipes(recipes)["image"])
     alone = np.concatenate(
@@ -158,8 +159,28 @@ def test_instances_are_the_published_weight_patch_and_flip(flat):
     np.testing.assert_array_equal(image(83), base[::-1, ::-1])
     other_patch = image(84)
     assert 0.2 < (other_patch == base)[(other_patch > 0) | (base > 0)].mean() < 0.45
-    np.testing.assert_array_equal(image(1080) > 0, image(1080) > 0)
-    assert (image(1080) != base).any(), "instances past the published thousand have new patches"
+    beyond = image(1080)  # the same weight row with a new patch, past the published thousand
+    assert 0.2 < (beyond == base)[(beyond > 0) | (base > 0)].mean() < 0.45
+    points = generators.load("fractaldb-1k", num_classes=4, pattern="point")
+    pair = np.asarray(points.draw_recipes(np.array([[3, 80], [3, 1080]], np.uint32))["image"])
+    np.testing.assert_array_equal(pair[0], pair[1])
+
+
+def test_without_flips_every_instance_has_a_patch_of_its_own():
+    db = generators.load("fractaldb-1k", num_classes=1, flips=False, num_points=9000, size=64)
+    images = np.asarray(db.draw(range(12))["image"])
+    assert len({image.tobytes() for image in images}) == 12
+
+
+def test_exfractaldb_shows_every_pair_of_weight_and_rotation_before_one_returns():
+    seeds = np.arange(2**21, dtype=np.uint32)
+    pairs = noise.scatter(seeds, exfractaldb.PAIR_BITS)
+    assert len(np.unique(pairs)) == 2**21
+    assert [divmod(int(p), 145)[::-1] for p in pairs[:50]] == [
+        reference.exfractaldb_pair(s) for s in seeds[:50]
+    ]
+    rows = np.bincount(pairs[:14_500] % 145, minlength=145)
+    assert abs(rows - 100).max() < 50, "any stretch of instances has all weight rows"
 
 
 def test_views_of_one_model_equal_the_pictures_drawn_one_by_one():
