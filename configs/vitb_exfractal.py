@@ -1,6 +1,6 @@
 """ViT-B/16 pre-trained on ExFractalDB-21k: the run that this project is named for.
 
-    python -m jaxfdsl.main --config=configs/vitb_exfractal.py --workdir=gs://bucket/vitb_exfractal
+    python -m jaxfdsl.main --config=configs/vitb_exfractal.py --workdir=runs/vitb_exfractal
 
 Cost: 90 epochs of 21M drawn images (1.9 billion), 2.0e20 FLOP: about 140 H100 hours at 40 %
 utilisation, computed and not yet run here. With fewer devices keep the batch and shard the

@@ -136,7 +136,10 @@ def _family(name: str, options: dict[str, Any]):
         choices = typing.get_args(hints[option])
         if choices and value not in choices:
             raise ValueError(f"{option}={value!r}: {name} has {', '.join(map(repr, choices))}")
-        if hints[option] is int and not value >= 1:
+        number = float if hints[option] is float else int
+        if not choices and not isinstance(value, (int, number)):
+            raise ValueError(f"{option}={value!r}: its type is {hints[option].__name__}")
+        if hints[option] is int and value < 1:
             raise ValueError(f"{option}={value!r}: give 1 or more")
     return kind(**options)
 

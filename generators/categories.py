@@ -113,7 +113,7 @@ def load(path: str | os.PathLike) -> Category:
         raise ValueError(
             f"{path}: no array {missing[0]!r}; a table is written by generators.categories.save"
         )
-    table = Category(**arrays)
+    table = Category._make(arrays[name] for name in Category._fields)
     n, dims = len(table.num_maps), table.maps.shape[-1]
     if (
         table.maps.shape[:2] != (n, MAX_MAPS)

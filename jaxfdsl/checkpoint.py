@@ -15,25 +15,32 @@ from etils import epath
 
 from jaxfdsl.state import State
 
-# What reading a damaged or incomplete folder raises, from the file system up to TensorStore.
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError)
+# What reading a damaged or incomplete folder raises, from the file system up to TensorStore. Other
+# errors of the file system may pass, so that they rise and nothing is set aside.
+_UNREADABLE = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError)
 
 
 class Checkpoints:
-    """The checkpoints of one run; `tell` gets one sentence for each that has to be skipped."""
+    """The checkpoints of one run; `tell` gets one sentence for each that has to be skipped.
 
-    def __init__(self, folder: epath.PathLike, *, keep: int, tell: Callable[[str], None]):
+    With `read_only` nothing is created, renamed or removed: the run may still be writing there.
+    """
+
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        *,
+        keep: int,
+        tell: Callable[[str], None],
+        read_only: bool = False,
+    ):
         self._folder = epath.Path(folder).absolute()
         self._tell = tell
-        for path in _unfinished(self._folder):
+        self._read_only = read_only
+        self._aside: set[str] = set()
+        for path in [] if read_only else _unfinished(self._folder):
             tell(f"Skipping {path}: it was only half written.")
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            cleanup_tmp_directories=True,
-            enable_async_checkpointing=True,
-            create=True,
-        )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = ocp.CheckpointManager(self._folder, options=_options(keep, read_only))
 
     def save(self, step: int, state: State, meta: dict[str, Any]) -> None:
         """Starts to save; returns once the state may be consumed."""
@@ -64,11 +71,19 @@ class Checkpoints:
             return state | {"ema": found["ema"]} if "ema" in like else state
         return None
 
+    def unreadable(self) -> list[str]:
+        """Names of the checkpoints that were set aside, now or on an earlier start."""
+        return sorted(self._aside | {path.name for path in self._folder.glob("unreadable-*")})
+
     def _set_aside(self, step: int, error: Exception) -> None:
         """Renames a checkpoint that cannot be read: out of the way, but not lost."""
         path, aside = self._folder / str(step), self._folder / f"unreadable-{step}"
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+        if self._read_only:
+            self._tell(f"Skipping {path}, which is not whole ({reason}).")
+            return
         self._tell(f"Skipping {path}, which is not whole ({reason}); it is {aside} now.")
+        self._aside.add(aside.name)
         if jax.process_index() == 0:
             path.rename(aside)
         self._manager.reload()
@@ -109,6 +124,17 @@ def _items(state: State) -> dict[str, Any]:
     items = {"params": state["params"]}
     items["optimizer"] = {"step": state["step"], "opt_state": state["opt_state"]}
     return items | {"ema": state["ema"]} if "ema" in state else items
+
+
+def _options(keep: int, read_only: bool) -> ocp.CheckpointManagerOptions:
+    if read_only:
+        return ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
+    return ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=True,
+        create=True,
+    )
 
 
 def _unfinished(folder: epath.Path) -> list[epath.Path]:

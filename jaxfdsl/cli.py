@@ -58,6 +58,7 @@ def replay(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Run a workdir's evaluations on its newest checkpoint."""
     import jax
+    from absl import logging
 
     from jaxfdsl import checkpoint, compile_cache, experiment, train
 
@@ -66,7 +67,8 @@ def evaluate(options: argparse.Namespace) -> None:
     compile_cache.enable()
     parts = experiment.build(config)
     folder = epath.Path(options.workdir) / "checkpoints"
-    saved = checkpoint.Checkpoints(folder, keep=config.keep_checkpoints, tell=print)
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what is asked of it, reading only
+    saved = checkpoint.Checkpoints(folder, keep=config.keep_checkpoints, tell=print, read_only=True)
     state = saved.restore(checkpoint.like(parts.state, parts.laid))
     saved.close()
     if state is None:

@@ -178,13 +178,12 @@ def tfds_source(
 
 
 def held_out(source: ConfigDict) -> ConfigDict:
-    """The same formula's held-out instances; fields are references, so overrides reach both."""
-    fresh = {"options", "shuffle_labels", "held_out", "share"}
-    entry = {key: source.get_ref(key) for key in source if key not in fresh}
-    options = {key: source.options.get_ref(key) for key in source.options}
-    return ConfigDict(
-        {**entry, "options": options, "shuffle_labels": False, "held_out": True, "share": 1.0}
-    )
+    """The same formula's held-out instances; fields are references and `options` the very same
+    group, so overrides reach both.
+    """
+    own = {"shuffle_labels": False, "held_out": True, "share": 1.0}
+    entry = {key: source.get_ref(key) for key in source if key not in {*own, "options"}}
+    return ConfigDict({**entry, **own, "options": source.options})
 
 
 def accuracy_eval(

@@ -10,7 +10,7 @@ import inspect
 import pathlib
 import re
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -90,6 +90,7 @@ def _run(file: str) -> types.ModuleType:
 def load_config(path: str = DEFAULT, **overrides: Any) -> ConfigDict:
     """A locked recipe with overrides, dotted names for nested fields; see `jaxfdsl.load_config`."""
     config = load(resolve(path)).lock()
+    add_options(config, overrides)
     check_names(config, overrides)
     for name, value in overrides.items():
         holder, _, leaf = name.rpartition(".")
@@ -103,6 +104,28 @@ def load_config(path: str = DEFAULT, **overrides: Any) -> ConfigDict:
             expected = f"expected {type(old).__name__}, such as {old!r}"
             raise ConfigError(f"{name}={value!r}: {expected}.") from error
     return config
+
+
+def add_options(config: ConfigDict, values: Mapping[str, Any]) -> None:
+    """Adds the options of formula sources that the recipe leaves to their family; other names are
+    left alone. Which options there are is known to the family, which refuses others by name.
+    """
+    for name, value in values.items():
+        holder, _, key = name.rpartition(".")
+        entry = _entry(config, holder.removesuffix(".options"))
+        formula = holder.endswith(".options") and entry.get("kind") == "formula"
+        if formula and key not in entry.options:
+            with entry.options.unlocked():
+                entry.options[key] = value
+
+
+def _entry(config: ConfigDict, name: str) -> ConfigDict:
+    """The group at a dotted name; an empty one where there is none."""
+    try:
+        found = field(config, name)
+    except (AttributeError, KeyError, TypeError):
+        return ConfigDict()
+    return found if isinstance(found, ConfigDict) else ConfigDict()
 
 
 def check_names(config: ConfigDict, names: Iterable[str]) -> None:

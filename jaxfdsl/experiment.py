@@ -59,9 +59,16 @@ def compute_dtype(name: str) -> Any:
     if name != "auto":
         return jnp.dtype(name)
     device = jax.devices()[0]
-    capability = getattr(device, "compute_capability", None) or "0"
-    native = device.platform == "tpu" or (device.platform == "gpu" and float(capability) >= 8.0)
+    native = device.platform == "tpu" or (device.platform == "gpu" and _capability(device) >= 8.0)
     return jnp.dtype("bfloat16" if native else "float32")
+
+
+def _capability(device: Any) -> float:
+    """NVIDIA's compute capability; 0 for other makers' names, such as "gfx942"."""
+    try:
+        return float(getattr(device, "compute_capability", 0))
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Experiment:
@@ -116,13 +123,21 @@ def _augment_train(config: ConfigDict, images: jax.Array, key: jax.Array, rows: 
     return augment.train(images, key, config.augment, config.model.image_size, rows=rows)
 
 
+def _eval_source(config: ConfigDict, name: str) -> sources.Source:
+    """The samples of an evaluation; refuses more of them than there are, before a step is made."""
+    entry, field = config.evals[name], f"evals.{name}"
+    source = sources.build(entry.source, seed=config.seed, train=False, field=f"{field}.source")
+    size = entry.batch_size or config.batch_size
+    batches.check_eval(
+        source, entry.num_examples, size, shard_count=jax.process_count(), field=field
+    )
+    return source
+
+
 def _evaluator(
     config: ConfigDict, name: str, data: batches.Batches, model: vit.Model, mesh: Mesh
 ) -> Evaluator:
-    entry = config.evals[name]
-    source = sources.build(
-        entry.source, seed=config.seed, train=False, field=f"evals.{name}.source"
-    )
+    entry, source = config.evals[name], _eval_source(config, name)
     offset = _label_offset(config, name, entry.source, source, data)
 
     def fields(rows: Any, table: Any) -> dict[str, jax.Array]:

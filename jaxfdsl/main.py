@@ -4,11 +4,12 @@ Without `--config` it runs the demo. What the user can put right ends with one s
 and status 2, before anything is compiled.
 """
 
+import ast
 import pathlib
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -25,6 +26,7 @@ def parse(
     """The locked config and the workdir that a command line means; raises `ConfigError`."""
     path, rest = _recipe_and_rest(argv)
     recipe = config_path.load(path)
+    config_path.add_options(recipe, _typed_options(rest))
     config_path.check_names(recipe, [m[1] for item in rest if (m := _OVERRIDE.match(item))])
     try:
         config = config_flags.DEFINE_config_dict(
@@ -33,7 +35,7 @@ def parse(
         workdir = flags.DEFINE_string(
             "workdir",
             f"runs/{pathlib.PurePath(path.partition('.py')[0]).name}",
-            "Folder for checkpoints and results, local or gs://.",
+            "Folder for checkpoints and results.",
             flag_values=flag_values,
         )
         left = flag_values(rest)
@@ -57,6 +59,21 @@ def _recipe_and_rest(argv: Sequence[str]) -> tuple[str, list[str]]:
         else:
             rest.append(argument)
     return config_path.resolve(typed), rest
+
+
+def _typed_options(arguments: Sequence[str]) -> dict[str, Any]:
+    """What is typed for names below `.options.`, each a number or bool where it reads as one."""
+    typed: dict[str, Any] = {}
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        match = _OVERRIDE.match(argument)
+        if match and ".options." in match[1]:
+            text = argument.partition("=")[2] if "=" in argument else following
+            try:
+                value = ast.literal_eval(text)
+            except (SyntaxError, ValueError):
+                value = text
+            typed[match[1]] = value if isinstance(value, int | float) else text
+    return typed
 
 
 def _what_to_type(recipe: ConfigDict, message: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -86,22 +87,33 @@ def finished(workdir: epath.Path, run: Experiment) -> dict[str, Any] | None:
 
 
 def initial_state(run: Experiment) -> tuple[State, str]:
-    """A new state, with the weights of `init_from` if the config names one, and a line about it."""
-    state, path = run.start(), run.config.init_from
+    """A new state, with the weights of `init_from` if the config names one, and a line about it.
+
+    Weights that cannot be used are refused before anything is compiled.
+    """
+    path = run.config.init_from
     if not path:
-        return state, ""
+        return run.start(), ""
     try:
         loaded, origin = checkpoint.load_params(path)
-        params, changes = transfer.adapt(loaded, state["params"])
+        params, changes = transfer.adapt(loaded, run.state["params"])
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(
             f"init_from={path!r} cannot be used: {error}; type the workdir of a run of this model."
         ) from error
+    state = run.start()
     for name in ("params", "ema"):
         if name in state:
-            state[name] = jax.tree.map(jax.device_put, params, run.laid[name])
-    changed = "; ".join(changes) or "nothing changed"
-    return state, f"Weights from {origin}: {changed}."
+            state[name] = jax.tree.map(_moved, params, state[name], run.laid[name])
+    return state, f"Weights from {origin}: {'; '.join(changes)}."
+
+
+def _moved(value: Any, fresh: jax.Array, sharding: jax.sharding.Sharding) -> jax.Array:
+    """`value` where it will lie; what `adapt` took from the fresh state's shapes is `fresh`."""
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return fresh
+    # By way of the host: params and ema must not share a buffer, as the step consumes both.
+    return jax.device_put(np.asarray(value), sharding)
 
 
 def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:

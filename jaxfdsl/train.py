@@ -17,6 +17,7 @@ from jaxfdsl import checkpoint, compile_cache, distributed, experiment, resume, 
 from jaxfdsl import config as config_lib
 from jaxfdsl import state as state_lib
 from jaxfdsl.checkpoint import Checkpoints
+from jaxfdsl.config import ConfigError
 from jaxfdsl.experiment import Experiment
 from jaxfdsl.logbook import Logbook, say
 from jaxfdsl.state import State
@@ -42,27 +43,45 @@ def run(config: ConfigDict, workdir: str) -> dict[str, Any]:
             if summary and found[0] == parts.total_steps:
                 say(f"Already finished: {_headline(summary)}. {_results(folder)}")
                 return summary
+        _tell_of_warmup(parts)
         state, start = _first_state(parts, saved, folder)
+        if jax.process_index() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "config.json").write_text(resume.config_file(parts.config))
+            if start == 0:
+                _gallery(parts, folder)
         return _report(parts, folder, *_train(parts, state, start, saved, folder))
     finally:
         saved.close()
 
 
 def _first_state(parts: Experiment, saved: Checkpoints, folder: epath.Path) -> tuple[State, int]:
-    """The newest whole checkpoint, or a new state; and its step."""
+    """The newest whole checkpoint, or a new state where there never was one; and its step."""
     state = saved.restore(checkpoint.like(parts.state, parts.laid))
     if state is not None:
         start = int(state["step"])
         say(f"Continuing {folder} at step {start} of {parts.total_steps}.")
         return state, start
+    lost = saved.unreadable()
+    if lost:
+        raise ConfigError(
+            f"{folder / 'checkpoints'} holds no checkpoint that can be read, only "
+            f"{', '.join(lost)}: restore one of them under its step's number, or type another "
+            "--workdir to start afresh."
+        )
     state, line = resume.initial_state(parts)
     if line:
         say(line)
-    if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(resume.config_file(parts.config))
-        _gallery(parts, folder)
     return state, 0
+
+
+def _tell_of_warmup(parts: Experiment) -> None:
+    steps = config_lib.warmup_steps(parts.config, parts.batches.num_examples)
+    if steps >= parts.total_steps:
+        say(
+            f"The learning rate rises for {steps} steps and the run has {parts.total_steps}: "
+            "it ends within its warm-up."
+        )
 
 
 def _train(

@@ -7,6 +7,7 @@ Whether the data exists, and whether a workdir fits, is known to those who open 
 import difflib
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -27,9 +28,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 ABOVE_ZERO = ("batch_size", "log_every", "checkpoint_every", "keep_checkpoints")
 NOT_NEGATIVE = (
     "steps", "epochs", "eval_every", "optimizer.weight_decay", "optimizer.clip_norm",
-    "schedule.warmup_steps", "schedule.warmup_epochs", "data.num_workers",
+    "schedule.warmup_steps", "schedule.warmup_epochs", "data.num_workers", "augment.crop_pad",
 )  # fmt: skip
 BELOW_ONE = ("model.drop_path", "objective.classify.label_smoothing", "optimizer.ema")
+RISING = ("augment.crop_scale", "augment.crop_ratio")
 
 SOURCES: Mapping[str, Callable[..., ConfigDict]] = {
     "formula": config_lib.formula_source,
@@ -44,6 +46,7 @@ def check(config: ConfigDict, *, num_devices: int, num_processes: int = 1) -> No
     _check_values(config)
     _check_length(config)
     _check_model(config.model)
+    _check_attention(config)
     _check_batches(config, num_devices, num_processes)
 
 
@@ -75,6 +78,10 @@ def _check_sources(config: ConfigDict) -> None:
             raise ConfigError(f"evals.{name}.kind={entry.get('kind')!r}: type 'accuracy'.")
         _check_source(example.source, f"evals.{name}.source")
         _check_fields(entry, example, f"evals.{name}.")
+        if not 0 < entry.crop_fraction <= 1:
+            raise ConfigError(
+                f"evals.{name}.crop_fraction={entry.crop_fraction}: type a number above 0, up to 1."
+            )
         if entry.source.kind == "formula" and entry.num_examples <= 0:
             raise ConfigError(
                 f"evals.{name}.num_examples={entry.num_examples}, but held-out formula images "
@@ -89,6 +96,12 @@ def _check_source(entry: ConfigDict, name: str) -> None:
     example = SOURCES[kind]()
     if kind == "formula":
         example.options = entry.get("options", {})
+        for key in example.options:
+            if key in example:
+                raise ConfigError(
+                    f"{name}.options.{key}: this is no option of the family but a field of the "
+                    f"source; type --config.{name}.{key}=N."
+                )
     _check_fields(entry, example, f"{name}.")
 
 
@@ -101,14 +114,19 @@ def _check_values(config: ConfigDict) -> None:
     _check_range(config, ABOVE_ZERO, lambda value: value > 0, "a number above 0")
     _check_range(config, NOT_NEGATIVE, lambda value: value >= 0, "0 or more")
     _check_range(config, BELOW_ONE, lambda value: 0 <= value < 1, "a number from 0 to below 1")
+    _check_range(config, RISING, _rises, "two numbers above 0, the smaller one first")
 
 
 def _check_range(
-    config: ConfigDict, names: Iterable[str], holds: Callable[[float], bool], wanted: str
+    config: ConfigDict, names: Iterable[str], holds: Callable[[Any], bool], wanted: str
 ) -> None:
     for name in names:
         if not holds(field(config, name)):
             raise ConfigError(f"{name}={field(config, name)}: type {wanted}.")
+
+
+def _rises(pair: tuple[float, ...]) -> bool:
+    return len(pair) == 2 and 0 < pair[0] <= pair[1]
 
 
 def _check_length(config: ConfigDict) -> None:
@@ -122,6 +140,11 @@ def _check_length(config: ConfigDict) -> None:
         raise ConfigError(
             f"schedule.warmup_steps={schedule.warmup_steps} and schedule.warmup_epochs="
             f"{schedule.warmup_epochs}: type --config.schedule.warmup_epochs=0, or 0 steps."
+        )
+    if config.epochs and schedule.warmup_epochs >= config.epochs:
+        raise ConfigError(
+            f"schedule.warmup_epochs={schedule.warmup_epochs} leaves nothing of epochs="
+            f"{config.epochs}: type --config.schedule.warmup_epochs={config.epochs / 10:g}."
         )
     if config.steps and schedule.warmup_steps >= config.steps:
         raise ConfigError(
@@ -142,6 +165,27 @@ def _check_model(model: ConfigDict) -> None:
         raise ConfigError(
             f"model.image_size={image} is not a multiple of model.patch_size={patch}: "
             f"type --config.model.image_size={_nearest(image, patch)}."
+        )
+
+
+def _check_attention(config: ConfigDict) -> None:
+    """cuDNN's kernel is asked for only where "auto" would take it."""
+    if config.model.attention != "cudnn":
+        return
+    import jax
+
+    from jaxfdsl import experiment
+    from jaxfdsl.models import attention
+
+    model, dtype = config.model, experiment.compute_dtype(config.dtype)
+    size = variants.resolve(
+        model.variant, model.width, model.depth, model.num_heads, model.mlp_ratio
+    )
+    if attention.choose("auto", size.width // size.num_heads, dtype) != "cudnn":
+        raise ConfigError(
+            f"model.attention='cudnn' needs a GPU, a 16-bit dtype and heads of at most 128 numbers "
+            f"in eights, and here are {jax.default_backend()}, {dtype} and "
+            f"{size.width // size.num_heads}: type --config.model.attention=auto."
         )
 
 

@@ -147,6 +147,22 @@ def eval_batches(
 
     Every batch has `batch_size / shard_count` rows; those that fill up the last one have `valid` 0.
     """
+    total = check_eval(source, num_examples, batch_size, shard_count=shard_count, field=field)
+    function = _EvalRows(source, total, batch_size, shard_index, shard_count)
+    workers = num_workers if source.decodes else 0
+    for _, rows in ahead(function, 0, -(-total // batch_size), workers, prefetch):
+        yield rows
+
+
+def check_eval(
+    source: Source,
+    num_examples: int,
+    batch_size: int,
+    *,
+    shard_count: int = 1,
+    field: str = "evals.<name>",
+) -> int:
+    """How many samples such an evaluation sees; raises `ConfigError` where it cannot be made."""
     total = num_examples or source.num_examples
     if total is None:
         raise ConfigError(
@@ -163,10 +179,7 @@ def eval_batches(
             f"{field}.batch_size={batch_size} cannot be split over {shard_count} processes: "
             f"type a multiple of {shard_count}."
         )
-    function = _EvalRows(source, total, batch_size, shard_index, shard_count)
-    workers = num_workers if source.decodes else 0
-    for _, rows in ahead(function, 0, -(-total // batch_size), workers, prefetch):
-        yield rows
+    return total
 
 
 @dataclasses.dataclass(frozen=True)

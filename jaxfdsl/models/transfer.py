@@ -32,8 +32,8 @@ def resize_positions(
 def adapt(loaded: Mapping[str, Any], fresh: Mapping[str, Any]) -> tuple[dict, list[str]]:
     """`loaded` with the structure and shapes of `fresh`, and a phrase for each change made.
 
-    The head and, where `loaded` has none, the class token are `fresh`'s own. Raises ValueError
-    that names the first parameter whose shape cannot be made to fit.
+    The head, always, and the class token, where `loaded` has none, are `fresh`'s own leaves, which
+    may be shapes alone. Raises ValueError that names the first parameter that does not fit.
     """
     params, phrases = unstack_blocks(loaded), []
     prefix, new_prefix = ("cls_token" in tree for tree in (params, fresh))
@@ -50,10 +50,8 @@ def adapt(loaded: Mapping[str, Any], fresh: Mapping[str, Any]) -> tuple[dict, li
         phrases.append("class token new" if new_prefix else "class token dropped")
         params = _without(params, "cls_token")
         params |= {"cls_token": fresh["cls_token"]} if new_prefix else {}
-    classes, new_classes = (tree["head"]["bias"].shape[0] for tree in (params, fresh))
-    if classes != new_classes:
-        params["head"] = fresh["head"]
-        phrases.append(f"head replaced ({classes} to {new_classes} classes)")
+    params["head"] = fresh["head"]
+    phrases.append(f"new head ({fresh['head']['bias'].shape[0]} classes)")
     params = stack_blocks(params) if "blocks" in fresh else params
     _check(params, fresh)
     return params, phrases

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,4 +78,4 @@ def _truncate(path: epath.Path, step: int) -> None:
     kept = [line for line in read(path.parent) if line["step"] <= step]
     fresh = path.with_name(f"{path.name}.tmp")
     fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    os.replace(fresh, path)
+    fresh.replace(path)

@@ -1,6 +1,7 @@
 """The verbs on a finished run: they tell the same numbers and draw the same images as the run."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -32,9 +33,25 @@ def finished(tmp_path_factory):
 def test_evaluate_repeats_the_last_evaluation(finished, capsys):
     workdir, summary = finished
     cli.run(["evaluate", str(workdir)])
-    told = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
+    out, error = capsys.readouterr()
+    assert error == ""
+    told = dict(line.split(" ", 1) for line in out.splitlines())
     assert told["step"] == "2 of 2"
     assert told["held_out/top1"] == f"{summary['held_out/top1']:.4f}"
+
+
+def test_evaluate_leaves_the_folder_of_a_live_run_alone(finished, tmp_path, capsys):
+    workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / "live")
+    saving = tmp_path / "live" / "checkpoints" / "3.orbax-checkpoint-tmp" / "params"
+    saving.mkdir(parents=True)
+    cli.run(["evaluate", str(tmp_path / "live")])
+    assert saving.is_dir() and "step 2 of 2" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "live" / "checkpoints")
+    with pytest.raises(SystemExit):
+        cli.run(["evaluate", str(tmp_path / "live")])
+    assert "holds no checkpoint: type the workdir" in capsys.readouterr().err
+    assert not (tmp_path / "live" / "checkpoints").exists()
 
 
 def test_replay_draws_the_images_of_a_step(finished, capsys):

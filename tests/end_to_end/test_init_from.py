@@ -1,11 +1,14 @@
 """A run that starts from the weights of another one, of other classes and another size."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 from jaxfdsl import checkpoint, load_config, train
 from jaxfdsl.config import ConfigError
+from jaxfdsl.experiment import Experiment
 
 SMALL = {
     "batch_size": 16,
@@ -39,22 +42,25 @@ def test_weights_move_and_what_cannot_move_is_replaced_and_said(tmp_path, capsys
         "data.sources.fractals.num_classes": 7,
         "model.image_size": 32,
         "optimizer.learning_rate": 0.0,
+        "optimizer.ema": 0.5,
         "init_from": str(tmp_path / "first"),
     }
     run(tmp_path / "second", **other)
     said = capsys.readouterr().out
     assert f"Weights from {origin}: positions resized from 4 to 16 tokens; " in said
-    assert "head replaced (5 to 7 classes)." in said
+    assert "new head (7 classes)." in said
     second, _ = checkpoint.load_params(tmp_path / "second")
     jax.tree.map(np.testing.assert_array_equal, second["blocks_0"], first["blocks_0"])
     assert second["head"]["bias"].shape == (7,)
     assert second["pos_embed"].shape == (1, 16, 16)
 
 
-def test_longer_runs_continue_and_other_weights_are_refused(tmp_path, capsys):
+def test_longer_runs_continue_and_other_weights_are_refused(tmp_path, capsys, monkeypatch):
     run(tmp_path)
     assert run(tmp_path, steps=6, log_every=2)["steps"] == 6
     assert f"Continuing {tmp_path} at step 4 of 6." in capsys.readouterr().out
+    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 6
+    monkeypatch.setattr(Experiment, "start", None)  # refused before anything is compiled
     with pytest.raises(ConfigError, match=r"init_from=.*: no checkpoint in .*; type the workdir"):
         run(tmp_path / "new", init_from=str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match=r"blocks_0/attn/proj/bias is \(16,\) there and \(32,\)"):

@@ -1,20 +1,21 @@
 """The main recipe with smaller sizes starts, and what cannot work is refused in one sentence."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from jaxfdsl import load_config, train
-from jaxfdsl.config import ConfigDict, ConfigError
+from jaxfdsl.config import ConfigDict, ConfigError, accuracy_eval, formula_source
 
 SMALL = {
     "batch_size": 16,
     "epochs": 0.0,
     "steps": 2,
     "checkpoint_every": 1,
-    "schedule.warmup_epochs": 0.0,
+    "schedule.warmup_epochs": 0.01,  # 5 steps
     "data.sources.exfractaldb.num_classes": 8,
     "data.sources.exfractaldb.size": 32,
     "evals.held_out.num_examples": 16,
@@ -89,6 +90,33 @@ def test_a_category_file_with_a_wrong_column_count_is_named(tmp_path):
     own = {f"{source}.name": "exfractaldb", f"{source}.table": str(folder)}
     words = refusal(small(**own), tmp_path / "run")
     assert "00000.csv, line 2: 4 columns" in words
+
+
+def test_an_evaluation_of_more_than_there_is_is_refused_before_the_run(tmp_path):
+    config = small()
+    config.evals.seen = accuracy_eval(
+        formula_source("exfractaldb-21k", num_classes=8, instances=2, size=32), num_examples=20_000
+    )
+    words = refusal(config, tmp_path / "run")
+    assert "evals.seen.num_examples=20000 is more than exfractaldb-21k's 16" in words
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_option_of_a_formula_is_told_the_nearest(tmp_path):
+    words = refusal(small(**{"data.sources.exfractaldb.options.num_point": 9}), tmp_path)
+    assert "has no option 'num_point' (did you mean 'num_points'?)" in words
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_afresh(finished, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    for meta in (workdir / "checkpoints").glob("*/meta/metadata"):
+        meta.unlink()
+    for _ in range(2):
+        words = refusal(small(), workdir)
+        assert "no checkpoint that can be read, only unreadable-1, unreadable-2" in words
+        assert str(workdir) in words and "--workdir" in words
+    assert "rises for 5 steps and the run has 2: it ends within" in capsys.readouterr().out
 
 
 def test_an_unknown_data_set_is_told_the_nearest_name(tmp_path):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from jaxfdsl import checkpoint, experiment, sharding, step
 from jaxfdsl import config as c
-from jaxfdsl import experiment, sharding, step
+from jaxfdsl.checkpoint import Checkpoints
 from jaxfdsl.objectives.classify import Classify
 
 COLLECTIVES = r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
@@ -96,6 +97,23 @@ def test_parameters_moments_and_average_are_cut_alike():
             seen[name] += 1
     # Parameters, two moments and the average, before and after a step.
     assert {seen[name] for name in cut} == {8}
+
+
+def test_a_checkpoint_of_eight_devices_goes_on_on_one(tmp_path):
+    _, state = run(FSDP, steps=2)
+    saved = Checkpoints(tmp_path, keep=1, tell=print)
+    saved.save(2, state, {})
+    saved.close()
+    eight, one = (built(tuple(mesh.items())) for mesh in (FSDP, ONE))
+    saved = Checkpoints(tmp_path, keep=1, tell=print)
+    found = saved.restore(checkpoint.like(one.state, one.laid))
+    saved.close()
+    assert found is not None and {len(x.devices()) for x in jax.tree.leaves(found)} == {1}
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), jax.device_get(state))
+    following = int(found["step"])
+    assert following == 2
+    rows = (parts.batches.rows(following) for parts in (one, eight))
+    jax.tree.map(np.testing.assert_array_equal, *rows)
 
 
 def as_floats(images, key=None, rows=None):

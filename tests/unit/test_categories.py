@@ -91,6 +91,7 @@ def test_another_table_under_a_name_is_refused(monkeypatch):
         ({"name": "fractaldb-1k", "num_classes": 2000}, "fractaldb-1k has 1000 categories"),
         ({"name": "fractaldb-1k", "weights": "0.45"}, "weights='0.45': fractaldb has 'none'"),
         ({"name": "fractaldb-1k", "pad": 0}, "pad=0: give 1 or more"),
+        ({"name": "fractaldb-1k", "num_points": "many"}, "num_points='many': its type is int"),
         ({"name": "fractaldb-1k", "size": 12}, "pad=6 leaves nothing of 12 pixels"),
         ({"name": "fractaldb-1k", "pad": 2}, "patches reach 3 pixels, give 3 or more"),
         ({"name": "exfractaldb-1k", "num_points": 2**18}, "give fewer than 131072"),

@@ -113,6 +113,55 @@ def test_a_damaged_checkpoint_is_set_aside_and_named(tmp_path, damage):
     assert restored(tmp_path)[1] == (10, META)
 
 
+def test_all_that_was_set_aside_is_named_now_and_later(tmp_path):
+    saved(tmp_path, [5, 10])
+    lose_arrays(tmp_path / "5")
+    lose_meta(tmp_path / "10")
+    for _ in range(2):
+        checkpoints = Checkpoints(tmp_path, keep=10, tell=print)
+        state, laid = new_state()
+        checkpoints.newest_meta()
+        assert checkpoints.restore(checkpoint.like(state, laid)) is None
+        assert checkpoints.unreadable() == ["unreadable-10", "unreadable-5"]
+        checkpoints.close()
+
+
+def test_an_error_that_may_pass_rises_and_renames_nothing(tmp_path, monkeypatch):
+    saved(tmp_path, [5])
+    checkpoints = Checkpoints(tmp_path, keep=10, tell=print)
+
+    def refuse(*_, **__):
+        raise PermissionError("not now")
+
+    monkeypatch.setattr(checkpoints._manager, "restore", refuse)
+    with pytest.raises(PermissionError):
+        checkpoints.newest_meta()
+    monkeypatch.undo()
+    assert checkpoints.newest_meta() == (5, META)
+    checkpoints.close()
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_reading_only_leaves_a_folder_as_it_is(tmp_path):
+    states = saved(tmp_path, [5, 10])
+    lose_arrays(tmp_path / "10")
+    (tmp_path / "15.orbax-checkpoint-tmp" / "params").mkdir(parents=True)
+    before, said = names(tmp_path), []
+    state, laid = new_state()
+    for folder in (tmp_path, tmp_path / "new"):
+        checkpoints = Checkpoints(folder, keep=1, tell=said.append, read_only=True)
+        found = checkpoints.restore(checkpoint.like(state, laid))
+        checkpoints.close()
+        if folder == tmp_path:
+            jax.tree.map(np.testing.assert_array_equal, found, states[5])
+    assert found is None
+    assert len(said) == 1 and "not whole" in said[0] and "unreadable" not in said[0]
+    assert names(tmp_path) == before
+
+
 def test_nothing_whole_is_nothing(tmp_path):
     assert restored(tmp_path / "new") == (None, None, [])
 

@@ -2,11 +2,13 @@
 
 import ast
 import pathlib
+import types
 
+import jax
 import pytest
 
 from jaxfdsl import config as c
-from jaxfdsl import config_path, load_config
+from jaxfdsl import config_path, experiment, load_config
 
 RECIPES = config_path.packaged_names()
 
@@ -157,6 +159,15 @@ def test_an_image_that_patches_do_not_divide_names_the_nearest_sizes():
         ({"schedule.warmup_steps": 10}, "type --config.schedule.warmup_steps=1"),
         ({"evals.held_out.num_examples": 0}, "held-out formula images never end"),
         ({"evals.held_out.batch_size": 12}, "type --config.evals.held_out.batch_size=8 or 16"),
+        ({"evals.held_out.crop_fraction": 0.0}, "crop_fraction=0.0: type a number above 0, up to"),
+        ({"evals.held_out.crop_fraction": 1.5}, "evals.held_out.crop_fraction=1.5"),
+        ({"augment.crop_pad": -1}, "augment.crop_pad=-1: type 0 or more"),
+        ({"augment.crop_scale": (1.0, 0.08)}, "augment.crop_scale=(1.0, 0.08): type two numbers"),
+        ({"augment.crop_ratio": (0.0, 1.0)}, "augment.crop_ratio=(0.0, 1.0)"),
+        (
+            {"steps": 0, "epochs": 5.0, "schedule.warmup_epochs": 5.0},
+            "type --config.schedule.warmup_epochs=0.5",
+        ),
         ({"data.sources.fractals.kind": "folder"}, "data.sources.fractals.kind='folder': type one"),
         ({"data.sources.fractals.share": 0.0}, "data.sources.fractals.share=0.0"),
     ],
@@ -167,6 +178,31 @@ def test_a_value_that_cannot_work_is_refused_with_what_to_type(changes, words):
         parent, _, leaf = name.rpartition(".")
         c.field(config, parent)[leaf] = value
     assert words in refusal(config, num_devices=8)
+
+
+def test_the_cudnn_kernel_is_refused_where_it_cannot_run(monkeypatch):
+    config = small()
+    config.model.attention = "cudnn"
+    assert "here are cpu, float32 and 64: type --config.model.attention=auto" in refusal(config)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "a 16-bit dtype" in refusal(config)
+    config.dtype = "bfloat16"
+    c.validate(config, num_devices=1)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [("gfx942", "float32"), ("7.5", "float32"), ("8.0", "bfloat16"), (None, "float32")],
+)
+def test_bfloat16_is_taken_from_sm80_on(capability, dtype, monkeypatch):
+    device = types.SimpleNamespace(platform="gpu", compute_capability=capability)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert experiment.compute_dtype("auto") == dtype
+
+
+def test_an_option_that_is_a_field_of_the_source_is_told_where_it_goes():
+    config = load_config(**{"data.sources.fractals.options.instances": 3})
+    assert "type --config.data.sources.fractals.instances=N" in refusal(config)
 
 
 def test_shares_that_do_not_split_the_batch_over_the_devices_name_one_that_does():

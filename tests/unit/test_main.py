@@ -9,6 +9,7 @@ from absl import flags
 
 from jaxfdsl import main
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data import sources
 
 
 def parse(*arguments: str):
@@ -41,12 +42,24 @@ def test_every_kind_of_value_can_be_overridden():
     assert config.evals.held_out.source.num_classes == 8
 
 
+def test_options_that_the_recipe_leaves_to_the_formula_can_be_typed():
+    options = "--config.data.sources.exfractaldb.options"
+    recipe = "--config=configs/vitb_exfractal.py"
+    config, _ = parse(recipe, f"{options}.weights=none", f"{options}.num_points", "200")
+    for entry in (config.data.sources.exfractaldb, config.evals.held_out.source):
+        assert entry.options.to_dict() == {"weights": "none", "num_points": 200}
+        family = sources.build(entry, seed=0, train=False).dataset.family
+        assert (family.weights, family.num_points) == ("none", 200)
+
+
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
         ("--config.modle.width=3", "Did you mean --config.model.width?"),
         ("--config=configs/dmo.py", "Did you mean --config=configs/demo.py?"),
         ("--config.batch_size=abc", "expected int, such as --config.batch_size="),
+        ("--config.data.sources.fractal.options.pad=2", "Did you mean --config.data.sources.fract"),
+        ("--config.model.options.pad=2", "the config has no such field"),
         ("--config.model=3", "this is a group; set its fields, such as --config.model."),
         ("--workdri=x", "Did you mean: workdir"),
         ("batch_size=3", "What does 'batch_size=3' set? Type --config.batch_size=3 instead."),
