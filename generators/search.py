@@ -70,13 +70,9 @@ def search(
     return found[:num_classes]
 
 
+@functools.cache
 def scorer(family: Any) -> Callable[[np.ndarray], np.ndarray]:
     """uint32[CHUNK] candidate numbers -> float32[CHUNK] scores, on the device."""
-    return _scorer(family)
-
-
-@functools.cache
-def _scorer(family):
     on_cpu = jax.default_backend() == "cpu"
 
     @jax.jit
