@@ -1,24 +1,58 @@
 """Names: what `generators.load` accepts, and the tables that ship under them."""
 
-import dataclasses
-import difflib
 import functools
 import os
 import pathlib
-import typing
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from . import categories
+from . import categories, options
 from .dataset import Dataset
 from .formulas.exfractaldb import ExFractalDB
 from .formulas.fractaldb import FractalDB
+from .formulas.rcdb import RCDB
 from .formulas.systems import Category
-from .search import search
+from .formulas.visualatom import VisualAtom
+from .search import SEED_STRIDE, search
 
-FAMILIES = {"fractaldb": FractalDB, "exfractaldb": ExFractalDB}
+# A new family: its class here, its published sets in DATASETS.
+FAMILIES: dict[str, Any] = {
+    kind.name: kind
+    for kind in (
+        FractalDB,
+        ExFractalDB,
+        RCDB,
+        VisualAtom,
+    )
+}
 TABLES = pathlib.Path(__file__).parent / "tables"
+SIZES = {"1k": 1000, "10k": 10_000, "21k": 21_000, "50k": 50_000}
+
+
+class Published(NamedTuple):
+    """A published data set: a family, what it sets there, and how many images each category has."""
+
+    family: str
+    sizes: tuple[str, ...] = tuple(SIZES)
+    options: dict[str, Any] = {}  # noqa: RUF012
+    instances: int = 1000
+    num_classes: int = 0  # of the set that has no size in its name
+
+
+DATASETS = {
+    "fractaldb": Published("fractaldb"),
+    "exfractaldb": Published("exfractaldb"),
+    # What the published script of ExFractalDB draws: 12 views on the equator of 145 models.
+    "mvfractaldb": Published("exfractaldb", options={"views": "equatorial"}, instances=1740),
+    "rcdb": Published("rcdb"),
+    "visualatom": Published("visualatom"),
+    "ofdb2d": Published("fractaldb", options={"weights": "none", "flips": False}, instances=1),
+    # One model a category; an epoch shows one of its 12 views.
+    "ofdb3d": Published(
+        "exfractaldb", options={"weights": "none", "views": "equatorial"}, instances=12
+    ),
+}
 
 
 class Canonical(NamedTuple):
@@ -34,83 +68,75 @@ CANONICAL = {
     "fractaldb-published": Canonical(
         "fractaldb-1k.npz", "d54490dfa5b9a5e2f0398b720b87cdf4dcdecabd671a36d9297cb5962b4e0356"
     ),
-    # Published recipe, our search: `jaxfdsl search fractaldb --classes 21000 --seed 0`.
+    # Published recipe, our search: `jaxfdsl search fractaldb --classes 50000 --seed 0`.
     "fractaldb": Canonical(
-        "fractaldb-21k.npz", "fcb992007fd7859e196929248bc0940ee1a4d514acafdaa2b4fd65b135612d56"
+        "fractaldb-50k.npz", "c3a2bea59a7111ab89b1f8ca445dcd64b0b948f6f5b5b0b732da81892388acdd"
     ),
     "exfractaldb": Canonical(
-        "exfractaldb-21k.npz", "e19311daa77da9edbb4a1be88f5eeaa4ff3aa3f5fde31e60e94f8ac1690b0026"
+        "exfractaldb-50k.npz", "cb5555b2912efb5e7e3a567e7d962bc38bb1e8e72053c3faa7e24bcd2b707213"
     ),
 }
-SIZES = {"1k": 1000, "10k": 10_000, "21k": 21_000}
 
 
 def names() -> list[str]:
-    """Every named data set, and the families, whose categories are searched anew."""
-    return [f"{family}-{size}" for family in FAMILIES for size in SIZES] + list(FAMILIES)
+    """Every named data set, and the families, whose categories are one's own or found anew."""
+    named = [f"{base}-{size}" for base, entry in DATASETS.items() for size in entry.sizes]
+    return named + [n for n, entry in DATASETS.items() if entry.num_classes] + list(FAMILIES)
 
 
 def load(
     name: str,
     *,
-    instances: int | None = 1000,
+    instances: int | Literal["published"] | None = "published",
     num_classes: int | None = None,
     size: int | None = None,
     table: str | os.PathLike | Category | None = None,
     search_seed: int = 1,
     cache_dir: str | os.PathLike | None = None,
-    **options: Any,
+    **settings: Any,
 ) -> Dataset:
     """A data set by name.
 
-    "fractaldb-1k" is the published thousand; "fractaldb-10k", "fractaldb-21k" and "exfractaldb-1k",
-    "-10k", "-21k" are the published recipe and our search, nested: the thousand are the first of
-    the 21,000. A bare family ("exfractaldb") searches `num_classes` new categories under
-    `search_seed`, or takes `table`: a Category, an .npz, or a folder of published files.
+    "fractaldb-1k" is the published thousand; every other "-1k", "-10k", "-21k", "-50k" is the
+    published recipe and our numbers, nested: the thousand are the first of the 50,000. A bare
+    family ("exfractaldb") finds `num_classes` new categories under `search_seed`, or takes `table`:
+    a family's Category, an .npz, or a folder of published files.
 
     instances: images a category, None for an endless set. num_classes: only the first so many.
-    size: canvas in pixels (default: the published one). options: fields of the family, such as
-    color="density", weights="none". Raises ValueError, with the nearest name, for what is not
+    size: canvas in pixels (default: the published one). settings: options of the family, such as
+    color="density", weights="none". Raises ValueError, with the nearest names, for what is not
     known.
     """
-    family_name, _, count = name.partition("-")
-    if family_name not in FAMILIES or (count and count not in SIZES):
-        raise ValueError(
-            f"no data set {name!r}{_nearest(name, names())}; there are {', '.join(names())}"
-        )
-    family = _family(family_name, options)
-    if count and table is not None:
-        raise ValueError(
-            f"{name!r} means one table; for your own categories load {family_name!r} with table=..."
-        )
-    if count:
-        wanted = SIZES[count] if num_classes is None else num_classes
-        if not 1 <= wanted <= SIZES[count]:
-            raise ValueError(f"num_classes={wanted}: {name} has {SIZES[count]} categories")
-        chosen = _shipped("fractaldb-published" if name == "fractaldb-1k" else family_name)
+    if name not in names():
+        raise ValueError(f"no data set {name!r}{options.nearest(name, names())}; {_known()}")
+    base, _, count = name.rpartition("-")
+    base, count = (base, count) if base in DATASETS and count in SIZES else (name, "")
+    entry = DATASETS.get(base) or Published(base)
+    kind = FAMILIES[entry.family]
+    family = options.build(kind, {**entry.options, **settings})
+    own = table is not None or num_classes is not None or search_seed != 1
+    if count or (entry.num_classes and not own):
+        wanted = SIZES[count] if count else entry.num_classes
+        if table is not None:
+            raise ValueError(
+                f"{name!r} means one table; for your own categories load {kind.name!r} with table="
+            )
+        if num_classes is not None and not 1 <= num_classes <= wanted:
+            raise ValueError(f"num_classes={num_classes}: {name} has {wanted} categories")
+        chosen = _named(name, family, num_classes or wanted)
     elif table is not None:
-        chosen = _own(table)
-        wanted = num_classes or len(chosen.num_maps)
-        if not 1 <= wanted <= len(chosen.num_maps):
-            raise ValueError(f"num_classes={wanted}: {table} has {len(chosen.num_maps)} categories")
-        if chosen.maps.shape[-1] != _columns(family):
-            raise ValueError(
-                f"{table}: systems of {chosen.maps.shape[-1]} coefficients; "
-                f"{family_name} has {_columns(family)}"
-            )
+        chosen = _own(table, family, num_classes)
+    elif num_classes is None or num_classes < 1:
+        raise ValueError(
+            f"{name!r} names no table: give num_classes=... to find categories, or table=..."
+        )
     else:
-        wanted = num_classes or 0
-        if wanted < 1:
-            raise ValueError(
-                f"{name!r} names no table: give num_classes=... to search, or table=..."
-            )
-        found = search(family, wanted, search_seed, cache_dir=cache_dir)
-        chosen = categories.from_numbers(family, found)
+        chosen = _numbered(family, num_classes, search_seed, cache_dir)
     return Dataset(
         name=name,
         family=family,
-        categories=Category(*(field[:wanted] for field in chosen)),
-        instances=instances,
+        categories=chosen,
+        instances=entry.instances if instances == "published" else instances,
         size=size or family.canvas,
     )
 
@@ -122,35 +148,63 @@ def fingerprint(name: str) -> str:
     return load(name).fingerprint()
 
 
-def _family(name: str, options: dict[str, Any]):
-    kind = FAMILIES[name]
-    fields = {field.name for field in dataclasses.fields(kind)}
-    for option in options:
-        if option not in fields:
-            raise ValueError(
-                f"{name} has no option {option!r}{_nearest(option, fields)}; "
-                f"it has {', '.join(sorted(fields))}"
-            )
-    hints = typing.get_type_hints(kind)
-    for option, value in options.items():
-        choices = typing.get_args(hints[option])
-        if choices and value not in choices:
-            raise ValueError(f"{option}={value!r}: {name} has {', '.join(map(repr, choices))}")
-        number = float if hints[option] is float else int
-        if not choices and not isinstance(value, (int, number)):
-            raise ValueError(f"{option}={value!r}: its type is {hints[option].__name__}")
-        if hints[option] is int and value < 1:
-            raise ValueError(f"{option}={value!r}: give 1 or more")
-    return kind(**options)
+def _known() -> str:
+    sets = [f"{n}-{'|'.join(e.sizes)}" for n, e in DATASETS.items() if e.sizes]
+    sets += [name for name, entry in DATASETS.items() if entry.num_classes]
+    return f"there are {', '.join(sets)}, and the families {', '.join(FAMILIES)}"
 
 
-def _own(table) -> Category:
-    if isinstance(table, Category):
-        return table
-    path = pathlib.Path(table)
-    if not path.exists():
-        raise ValueError(f"table={table}: there is no such file or folder")
-    return categories.load(path) if path.suffix == ".npz" else categories.read_published(path)
+def _named(name: str, family: Any, count: int) -> Any:
+    """The first `count` categories that a name stands for."""
+    if not hasattr(family, "score"):
+        return _numbered(family, count, 0, None)
+    default = type(family)()
+    if family.search_settings != default.search_settings:
+        raise ValueError(
+            f"{name!r} is a table that was found with {default.search_settings}, and your options "
+            f"mean {family.search_settings}: load {family.name!r} with num_classes={count}"
+        )
+    key = "fractaldb-published" if name in ("fractaldb-1k", "ofdb2d-1k") else family.name
+    return categories.first(_shipped(key), count)
+
+
+def _numbered(family: Any, count: int, seed: int, cache_dir: Any) -> Any:
+    """New categories: those that the search accepts, or every candidate where all are."""
+    if hasattr(family, "score"):
+        numbers = search(family, count, seed, cache_dir=cache_dir)
+    elif not 0 <= seed < 2**32 // SEED_STRIDE or count > SEED_STRIDE:
+        raise ValueError(
+            f"search_seed={seed}, num_classes={count}: give a seed of 0 to "
+            f"{2**32 // SEED_STRIDE - 1} and at most {SEED_STRIDE} categories"
+        )
+    else:
+        numbers = np.arange(count, dtype=np.uint32) + np.uint32(seed * SEED_STRIDE)
+    return categories.from_numbers(family, numbers)
+
+
+def _own(table: Any, family: Any, count: int | None) -> Any:
+    kind = type(family.propose(np.zeros(1, np.uint32), xp=np))
+    said = "the table" if isinstance(table, tuple) else f"{table}"
+    if isinstance(table, tuple):
+        chosen = table
+    else:
+        path = pathlib.Path(table)
+        if not path.exists():
+            raise ValueError(f"table={table}: there is no such file or folder")
+        npz = path.suffix == ".npz"
+        chosen = categories.load(path, kind) if npz else categories.read_published(path)
+    if type(chosen) is not kind:
+        raise ValueError(f"{said}: not a table of {family.name}, whose fields are {kind._fields}")
+    if not len(chosen[0]):
+        raise ValueError(f"{said}: the table is empty; give one with a category or more")
+    if count is not None and not 1 <= count <= len(chosen[0]):
+        raise ValueError(f"num_classes={count}: {said} has {len(chosen[0])} categories")
+    if kind is Category and chosen.maps.shape[-1] != _columns(family):
+        raise ValueError(
+            f"{said}: systems of {chosen.maps.shape[-1]} coefficients; "
+            f"{family.name} has {_columns(family)}"
+        )
+    return categories.first(chosen, count or len(chosen[0]))
 
 
 def _columns(family) -> int:
@@ -178,8 +232,3 @@ def read_shipped(key: str) -> Category:
             )
         bounds = np.cumsum(file["maps"])[:-1]
         return categories.from_systems(np.split(file["systems"], bounds))
-
-
-def _nearest(word: str, known) -> str:
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

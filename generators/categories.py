@@ -13,10 +13,17 @@ from .drawing.chaos import MAX_MAPS
 from .formulas.systems import Category, quantise_system
 
 
-def from_numbers(family: Any, numbers: np.ndarray) -> Category:
-    """The table of accepted candidates, on the host; equal to what the device proposes."""
+def from_numbers(family: Any, numbers: np.ndarray) -> Any:
+    """The table of accepted candidates, on the host, a `family.Category`; equal to what the device
+    proposes.
+    """
     proposed = family.propose(numbers.astype(np.uint32), xp=np)
-    return Category._make(np.asarray(field) for field in proposed)
+    return type(proposed)._make(np.asarray(field) for field in proposed)
+
+
+def first(table: Any, count: int) -> Any:
+    """The first `count` categories of a table."""
+    return type(table)._make(field[:count] for field in table)
 
 
 def from_systems(systems: list[Float[np.ndarray, "_ k"]]) -> Category:
@@ -94,44 +101,53 @@ def _read_file(file: pathlib.Path) -> Float[np.ndarray, "n k"]:
     return system
 
 
-def save(path: str | os.PathLike, table: Category) -> None:
+def save(path: str | os.PathLike, table: Any) -> None:
     """Writes a table as .npz."""
     np.savez_compressed(path, **table._asdict())
 
 
-def load(path: str | os.PathLike) -> Category:
-    """Reads a table written by `save`. ValueError names the file and what is wrong with it."""
+def load(path: str | os.PathLike, kind: Any = Category) -> Any:
+    """Reads a table written by `save`, a `kind` (a family's `Category`). ValueError names the file
+    and what is wrong with it.
+    """
     arrays: dict[str, np.ndarray] = {}
     with open(path, "rb") as raw:
         try:
             with np.load(raw, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in Category._fields if name in file}
+                arrays = {name: file[name] for name in kind._fields if name in file}
         except (zipfile.BadZipFile, ValueError, EOFError) as error:
             raise ValueError(f"{path} is not a whole .npz file ({error})") from None
-    missing = [name for name in Category._fields if name not in arrays]
+    missing = [name for name in kind._fields if name not in arrays]
     if missing:
         raise ValueError(
             f"{path}: no array {missing[0]!r}; a table is written by generators.categories.save"
         )
-    table = Category._make(arrays[name] for name in Category._fields)
-    n, dims = len(table.num_maps), table.maps.shape[-1]
-    if (
-        table.maps.shape[:2] != (n, MAX_MAPS)
-        or dims not in (6, 12)
-        or table.thresholds.shape != (n, MAX_MAPS)
-        or not ((table.num_maps >= 1) & (table.num_maps <= MAX_MAPS)).all()
-    ):
-        raise ValueError(
-            f"{path}: maps {table.maps.shape}, thresholds {table.thresholds.shape} "
-            f"and num_maps {table.num_maps.shape} do not agree"
-        )
+    table = kind._make(arrays[name] for name in kind._fields)
+    shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+    if any(a.dtype.kind not in "iu" for a in table):
+        raise ValueError(f"{path}: a table holds whole numbers (fixed point), {shapes}")
+    if len({a.shape[:1] for a in table}) > 1 or (kind is Category and not _systems_agree(table)):
+        raise ValueError(f"{path}: the arrays do not agree: {shapes}")
+    if not len(table[0]):
+        raise ValueError(f"{path}: the table is empty; give one with a category or more")
     return table
 
 
-def sha256(table: Category) -> str:
+def _systems_agree(table: Category) -> bool:
+    n, dims = len(table.num_maps), table.maps.shape[-1]
+    return (
+        table.maps.shape[:2] == (n, MAX_MAPS)
+        and dims in (6, 12)
+        and table.thresholds.shape == (n, MAX_MAPS)
+        and bool(((table.num_maps >= 1) & (table.num_maps <= MAX_MAPS)).all())
+    )
+
+
+def sha256(table: Any) -> str:
     """Hex digest of the table's numbers, the same on every machine."""
     digest = hashlib.sha256()
-    for field, kind in zip(table, ("<i4", "<u4", "<i4"), strict=True):
+    for field in table:
+        kind = "<u4" if np.asarray(field).dtype.kind == "u" else "<i4"
         array = np.ascontiguousarray(np.asarray(field).astype(kind))
         digest.update(repr(array.shape).encode() + array.tobytes())
     return digest.hexdigest()

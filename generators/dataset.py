@@ -2,9 +2,11 @@
 ever.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import hashlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +17,10 @@ from jax import lax
 from jaxtyping import Array, Shaped, UInt32
 
 from . import categories
-from .formulas.systems import Category
 
+SIZES = (16, 4096)  # pixels
 CHUNK = 64  # images drawn at once off the CPU: bounds the memory of a batch, see `Dataset.fields`
+IMAGES_A_CORE = 4  # a core less than this is not worth a thread
 FINGERPRINT_IMAGES = 64
 
 
@@ -27,12 +30,13 @@ class Dataset:
 
     Index i is instance i // num_classes of category i % num_classes, so an endless set
     (instances=None) begins with the finite one. A recipe is the pair (category, instance), eight
-    bytes.
+    bytes. A scene family puts several categories on one image: index i is then scene i, its recipe
+    (0, i), and `instances` counts scenes.
     """
 
     name: str
     family: Any
-    categories: Category
+    categories: Any  # the family's Category: a NamedTuple of arrays, one row a category
     instances: int | None
     size: int
 
@@ -41,13 +45,28 @@ class Dataset:
             raise ValueError(
                 f"instances={self.instances}: give 1 to 2**31, or None for an endless set"
             )
-        if not 8 <= self.size <= 2048:
-            raise ValueError(f"size={self.size}: give a canvas of 8 to 2048 pixels")
+        if not SIZES[0] <= self.size <= SIZES[1]:
+            raise ValueError(f"size={self.size}: give a canvas of {SIZES[0]} to {SIZES[1]} pixels")
         self.family.check(self.categories, self.size)
 
     @property
     def num_classes(self) -> int:
-        return len(self.categories.num_maps)
+        return len(self.categories[0])
+
+    @property
+    def num_recipes(self) -> int:
+        """What recipes count first: categories, or 1 for scenes, which pick theirs by hash."""
+        return 1 if hasattr(self.family, "compose") else self.num_classes
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether `mask` int32[N, size, size] comes with the images: 0 background, id + 1 else."""
+        return getattr(self.family, "has_mask", False)
+
+    @property
+    def num_outputs(self) -> int:
+        """How many values a pixel of the mask can take, or else how many labels there are."""
+        return self.num_classes + self.has_mask
 
     @property
     def channels(self) -> int:
@@ -56,7 +75,7 @@ class Dataset:
     def __len__(self) -> int:
         if self.instances is None:
             raise TypeError(f"{self.name} is endless; give instances=... for a finite set")
-        return self.num_classes * self.instances
+        return self.num_recipes * self.instances
 
     @property
     def table(self) -> dict[str, Any]:
@@ -68,17 +87,17 @@ class Dataset:
     def recipes(self, indices: Sequence[int] | np.ndarray) -> UInt32[np.ndarray, "N 2"]:
         """Image indices -> (category, instance), on the host. IndexError outside the set."""
         flat = np.asarray(indices, np.int64).reshape(-1)
-        limit = self.num_classes * (2**32 if self.instances is None else self.instances)
+        limit = self.num_recipes * (2**32 if self.instances is None else self.instances)
         if flat.size and not (flat.min() >= 0 and flat.max() < limit):
             bad = flat[(flat < 0) | (flat >= limit)][0]
             raise IndexError(f"image {bad} is not in {self.name}, whose images are 0..{limit - 1}")
-        return np.stack([flat % self.num_classes, flat // self.num_classes], 1).astype(np.uint32)
+        return np.stack([flat % self.num_recipes, flat // self.num_recipes], 1).astype(np.uint32)
 
     def fields(
         self, recipes: UInt32[Array, "N 2"], table: dict[str, Any]
     ) -> dict[str, Shaped[Array, "N ..."]]:
         """Draws recipes on the device: image uint8[N, size, size, channels], label int32[N]. Pure,
-        for use under jit.
+        for use under jit. Scenes have label int32[N, k], padded with -1, and may have a mask.
 
         Memory beside the result: on a CPU that of one image (below 4 MB at the published sizes),
         elsewhere that of CHUNK = 64 images (below 300 MB). No collective: under `jax.shard_map`
@@ -96,14 +115,26 @@ class Dataset:
         self, recipes: UInt32[np.ndarray, "N 2"], size: int | None = None
     ) -> dict[str, Shaped[Array, "N ..."]]:
         """Draws any (category, instance) pairs, those beyond `instances` too."""
-        return _draw_jitted(self.family, size or self.size, jnp.asarray(recipes), self.table)
+        canvas = self if size in (None, self.size) else dataclasses.replace(self, size=size)
+        cores = min(_cores(), len(recipes) // IMAGES_A_CORE)
+        draw = functools.partial(_draw_jitted, self.family, canvas.size)
+        table = jax.device_put(self.table)
+        if cores < 2:
+            return draw(jnp.asarray(recipes), table)
+        # A program draws on one core of a CPU: equal parts, the last one filled up, to as many.
+        share = -(-len(recipes) // cores)
+        filled = np.concatenate([recipes, np.repeat(recipes[:1], share * cores - len(recipes), 0)])
+        with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+            parts = list(pool.map(lambda part: draw(part, table), np.split(filled, cores)))
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(recipes)], *parts)
+        return jax.tree.map(jnp.asarray, joined)
 
     def fingerprint(self) -> str:
         """Hex sha256 of the family, its version and options, the table, and 64 fixed images: what a
         paper cites.
         """
         each = np.arange(FINGERPRINT_IMAGES)
-        recipes = np.stack([each * self.num_classes // FINGERPRINT_IMAGES, each], 1).astype(
+        recipes = np.stack([each * self.num_recipes // FINGERPRINT_IMAGES, each], 1).astype(
             np.uint32
         )
         digest = hashlib.sha256(self.identity().encode())
@@ -114,11 +145,22 @@ class Dataset:
         """What the pictures hang on, without drawing any: family, version, options, canvas, table
         sha256.
         """
-        options = dataclasses.asdict(self.family)
+        options = {  # an option that a later release adds changes no older name
+            field.name: getattr(self.family, field.name)
+            for field in dataclasses.fields(self.family)
+            if getattr(self.family, field.name) != field.default
+        }
         return (
             f"{self.family.name} v{self.family.version} {sorted(options.items())} {self.size}px "
             f"{categories.sha256(self.categories)}"
         )
+
+
+def _cores() -> int:
+    if jax.default_backend() != "cpu":
+        return 1
+    allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def draw_recipes(
@@ -134,9 +176,14 @@ def draw_recipes(
     their bytes do not. Only one is traced: name it to lower for a machine that is not here.
     """
 
+    scenes = hasattr(family, "compose")
+
     def one(recipe, **how):
+        if scenes:
+            return family.compose(table["categories"], recipe[1], size, table["constants"], **how)
         params = jax.tree.map(lambda v: v[recipe[0].astype(jnp.int32)], table["categories"])
-        return family.draw(params, recipe[1], size, table["constants"], **how)
+        drawn = family.draw(params, recipe[1], size, table["constants"], **how)
+        return {**drawn, "label": recipe[0].astype(jnp.int32)}
 
     platform = platform or jax.default_backend()
     with jax.named_scope(f"draw_{family.name}"):
@@ -145,7 +192,7 @@ def draw_recipes(
         else:
             backend = "matmul" if platform == "tpu" else "scatter"
             drawn = lax.map(functools.partial(one, backend=backend), recipes, batch_size=CHUNK)
-    return {**drawn, "label": recipes[:, 0].astype(jnp.int32)}
+    return drawn
 
 
 _draw_jitted = jax.jit(draw_recipes, static_argnums=(0, 1))

@@ -58,7 +58,16 @@ def default_config() -> ConfigDict:
             "final": 0.0,  # learning rate of the last step
         }
     )
-    config.objective = ConfigDict({"classify": {"weight": 1.0, "label_smoothing": 0.1}})
+    config.objective = ConfigDict(  # weight 0: off
+        {
+            "classify": {
+                "weight": 1.0,
+                "label_smoothing": 0.1,
+                "pos_weight": True,  # several labels an image: what is there counts K / count times
+            },
+            "segment": {"weight": 0.0},
+        }
+    )
     config.data = ConfigDict(
         {
             "sources": {},  # {name: formula_source(...) or tfds_source(...)}
@@ -68,7 +77,7 @@ def default_config() -> ConfigDict:
         }
     )
     config.augment = _augment()
-    config.evals = ConfigDict()  # {name: accuracy_eval(...)}
+    config.evals = ConfigDict()  # {name: accuracy_eval(...) or segmentation_eval(...)}
     config.report = ConfigDict({"gallery": True, "tensorboard": True, "status": True})
     config.lock()
     config.data.sources.unlock()
@@ -114,7 +123,7 @@ def formula_source(
     name: str = "exfractaldb-1k",
     *,
     num_classes: int = 0,
-    instances: int = 1000,
+    instances: int = -1,
     size: int = 0,
     table: str = "",
     search_seed: int = 1,
@@ -125,11 +134,11 @@ def formula_source(
 ) -> ConfigDict:
     """A data set that is drawn: `generators.load(name, ...)`.
 
-    `num_classes` 0 is the name's own count, `instances` 0 is endless, `size` 0 is the published
-    canvas in pixels. A bare family's name ("fractaldb") searches `num_classes` categories under
-    `search_seed`, or takes `table`: an `.npz` or published CSV folder. `options` are the family's.
-    `shuffle_labels` gives every image a label of its own by chance, for control experiments;
-    `held_out` draws instances that no training set holds.
+    `num_classes` 0 is the name's own count, `instances` -1 the published number and 0 endless,
+    `size` 0 is the published canvas in pixels. A bare family's name ("fractaldb") finds
+    `num_classes` categories under `search_seed`, or takes `table`: an `.npz` or published CSV
+    folder. `options` are the family's. `shuffle_labels` gives every image a label of its own by
+    chance, for control experiments; `held_out` draws instances that no training set holds.
     """
     return ConfigDict(
         {
@@ -197,9 +206,26 @@ def accuracy_eval(
 
     `batch_size` 0 is the training one; `crop_fraction` is the centre crop's side over the image's.
     """
+    return _eval("accuracy", source, num_examples, batch_size, crop_fraction)
+
+
+def segmentation_eval(
+    source: ConfigDict,
+    *,
+    num_examples: int = 0,
+    batch_size: int = 0,
+    crop_fraction: float = 1.0,
+) -> ConfigDict:
+    """Mean IoU, pixel accuracy and loss on a source with masks, at the model's image size."""
+    return _eval("segmentation", source, num_examples, batch_size, crop_fraction)
+
+
+def _eval(
+    kind: str, source: ConfigDict, num_examples: int, batch_size: int, crop_fraction: float
+) -> ConfigDict:
     return ConfigDict(
         {
-            "kind": "accuracy",
+            "kind": kind,
             "source": source,
             "num_examples": num_examples,
             "batch_size": batch_size,

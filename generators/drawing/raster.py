@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Int32
 
 Backend = Literal["scatter", "matmul"]
-MATMUL_CHUNK = 8192  # points a matmul: bounds the one-hot matrices to 2 * 8192 * size bfloat16
+MATMUL_CHUNK = 8192  # points a matmul at most: one-hot matrices of 2 * 8192 * size bfloat16
 
 
 def raster(
@@ -41,9 +41,10 @@ def raster(
 
 
 def _matmul_counts(rows, cols, size: int):
-    missing = -rows.shape[0] % MATMUL_CHUNK
+    chunk = min(rows.shape[0], MATMUL_CHUNK)
+    missing = -rows.shape[0] % chunk
     rows, cols = (
-        jnp.pad(v, (0, missing), constant_values=-1).reshape(-1, MATMUL_CHUNK) for v in (rows, cols)
+        jnp.pad(v, (0, missing), constant_values=-1).reshape(-1, chunk) for v in (rows, cols)
     )
     pixels = lax.iota(jnp.int32, size)
 

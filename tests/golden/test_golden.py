@@ -35,12 +35,16 @@ def test_pictures(key):
     assert hashlib.sha256(drawn.tobytes()).hexdigest()[:16] == PICTURES[key]
 
 
-@pytest.mark.parametrize("name", ["fractaldb-1k", "fractaldb-21k", "exfractaldb-21k"])
+@pytest.mark.parametrize(
+    "name", ["fractaldb-1k", "fractaldb-21k", "exfractaldb-21k", "fractaldb-50k", "exfractaldb-50k"]
+)
 def test_shipped_tables(name):
     table = generators.load(name).categories
     expected = {
         "fractaldb-1k": "d54490dfa5b9a5e2",
         "fractaldb-21k": "fcb992007fd7859e",
         "exfractaldb-21k": "e19311daa77da9ed",
+        "fractaldb-50k": "c3a2bea59a7111ab",
+        "exfractaldb-50k": "cb5555b2912efb5e",
     }
     assert categories.sha256(table)[:16] == expected[name]

@@ -57,7 +57,7 @@ def test_zero_instances_are_endless_and_shuffled_labels_are_for_training_alone(e
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"name": "exfractaldb-2k"}, "did you mean 'exfractaldb-21k'?"),
+        ({"name": "exfractaldb-2k"}, "did you mean 'exfractaldb-21k'"),
         ({"options": {"weigths": "none"}}, "did you mean 'weights'?"),
         ({"name": "fractaldb", "table": "/no/such/folder"}, "/no/such/folder"),
         ({"held_out": True}, "type --config.data.sources.a.held_out=False"),
