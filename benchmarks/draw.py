@@ -2,9 +2,12 @@
 
     taskset -c 0 python benchmarks/draw.py
 
-CPU time of the process, rounds alternate between all rows, the median is printed. The baseline is a
-plain numba loop: float64 orbit, min and max, histogram. Needs numba (pip install -e ".[bench]").
-All rows are the exact integer arithmetic that ships.
+CPU time of the process, rounds alternate between all rows, the median is printed; a ratio is the
+median of the rounds' own ratios. Compilation and one round are left out. Pictures are drawn through
+`Dataset.fields` under jit, 32 categories in turn, in the exact integer arithmetic that ships. The
+baselines (baselines_*.py) draw the same categories; nothing writes a file unless its row says so.
+Needs numba and noise (pip install -e ".[bench]"); with PyOpenGL and EGL, ExFractalDB is also drawn
+by OpenGL as its script does.
 """
 
 import os
@@ -13,73 +16,150 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import argparse
+import importlib.util
+import io
 import json
 import pathlib
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import baselines_contours as contours
+import baselines_fractals as fractals
+import draw_sets as sets
 import jax
 import jax.numpy as jnp
-import numba
 import numpy as np
 from jax import lax
+from PIL import Image
 
-from jaxfdsl import generators
-
-IMAGES = 32
-
-
-@numba.njit
-def plain_loop(maps, cumulative, n, size, seed):
-    """What one writes by hand: a 2-D chaos game of n points and its histogram."""
-    np.random.seed(seed)
-    xs, ys = np.empty(n), np.empty(n)
-    x, y = 0.0, 0.0
-    for i in range(n):
-        r = np.random.random()
-        j = 0
-        while r > cumulative[j]:
-            j += 1
-        x, y = (
-            maps[j, 0] * x + maps[j, 1] * y + maps[j, 4],
-            maps[j, 2] * x + maps[j, 3] * y + maps[j, 5],
-        )
-        xs[i], ys[i] = x, y
-    x0, y0 = xs.min(), ys.min()
-    sx, sy = (size - 1) / (xs.max() - x0), (size - 1) / (ys.max() - y0)
-    image = np.zeros((size, size), np.int32)
-    for i in range(n):
-        image[int((ys[i] - y0) * sy), int((xs[i] - x0) * sx)] += 1
-    return image
+VIEWS = 12
 
 
-def numba_row(db):
-    systems = []
-    for params in zip(*db.categories, strict=True):
-        maps, thresholds, n = params
-        cumulative = thresholds[:n] / 2**32
-        cumulative[-1] = 1.0
-        scaled = maps[:n].astype(float) / np.array([2**14] * 4 + [2**20] * 2)
-        systems.append((scaled, cumulative))
+class Row(NamedTuple):
+    """Something to time: a call makes `images` images. Slow rows run in the first rounds alone."""
 
-    def run():
-        for i in range(IMAGES):
-            plain_loop(*systems[i % len(systems)], 100_000, 256, i)
-
-    return run
+    run: Callable[[], Any]
+    images: int
+    slow: bool = False
 
 
-def dataset_row(db, instance):
-    recipes = jnp.asarray(
-        np.stack([np.arange(IMAGES) % db.num_classes, instance + np.arange(IMAGES)], 1), jnp.uint32
-    )
+class Pair(NamedTuple):
+    """Ours against a baseline, and how many times faster it is meant to be."""
+
+    ours: str
+    baseline: str
+    target: float | None = None
+
+
+def over(draw: Callable, table: list, count: int, *more) -> Callable[[], list]:
+    """`draw` for the first `count` of a baseline's categories, each with its own seed."""
+    return lambda: [draw(*np_args(table[i % len(table)]), *more, i + 1) for i in range(count)]
+
+
+def np_args(category) -> tuple:
+    return (category,) if isinstance(category, contours.Contour) else category
+
+
+def set_rows(families: str) -> dict[str, Row]:
+    """Each set at its published canvas, and at 224 where that is another."""
+    rows = {}
+    for title, drawn in sets.chosen(families).items():
+        canvas = drawn.load().size
+        for size in dict.fromkeys((canvas, sets.NATIVE)):
+            run = sets.drawer(drawn.load(size), drawn.images, drawn.first)
+            rows[f"{title}, {size}"] = Row(run, drawn.images)
+    return rows
+
+
+def contour_rows(title: str, drawn: sets.Drawn, rules, count: int, target: float):
+    """The three baselines of a contour family and what they are compared with."""
+    table = contours.contours(drawn.load().categories)
+    ways = {
+        "script": (contours.scripted, None),
+        "NumPy, PIL a segment": (contours.vectorised, target),
+        "NumPy, PIL a polygon": (contours.buffered, None),
+    }
+    rows, pairs = {}, []
+    for way, (draw, wanted) in ways.items():
+        name = f"{title}: {way}"
+        rows[name] = Row(over(draw, table, count, rules), count, slow=draw is not contours.buffered)
+        pairs.append(Pair(title, name, wanted))
+    return rows, pairs
+
+
+def large_rows(family: str, drawn: sets.Drawn, title: str):
+    ours = {title: Row(sets.drawer(drawn.load(), drawn.images, drawn.first), drawn.images)}
+    rows, pairs = contour_rows(title, drawn, contours.VISUALATOM, drawn.images, 12)
+    return {**ours, **rows}, pairs
+
+
+def plain_rows():
+    """The two-dimensional chaos game alone, beside a loop in numba."""
+    title = "IFS points, 100,000, 256"
+    options = {"pattern": "point", "weights": "none", "num_points": 100_000}
+    drawn = sets.Drawn("fractaldb-1k", options, first=0)
+    table = fractals.systems(drawn.load().categories)
+
+    def loop():
+        for i in range(drawn.images):
+            fractals.plain_loop(*table[i % len(table)], 100_000, 256, i)
+
+    ours = Row(sets.drawer(drawn.load(256), drawn.images, 0), drawn.images)
+    rows = {title: ours, f"{title}: numba loop": Row(loop, drawn.images)}
+    return rows, [Pair(title, f"{title}: numba loop", 4)]
+
+
+def fractaldb_rows():
+    table = fractals.systems(sets.SETS["FractalDB"].load().categories)
+    name = "FractalDB, 362: script"
+    rows = {name: Row(over(fractals.fractaldb_scripted, table, 1), 1, slow=True)}
+    return rows, [Pair("FractalDB, 362", name, 1000)]
+
+
+def exfractaldb_rows():
+    """Ours also with 12 views of a model, as the script has it."""
+    db = sets.SETS["ExFractalDB"].load()
+    title, models = "ExFractalDB, 224, 12 views a model", 8
+    table = fractals.systems(db.categories)
+
+    def cloud(i):
+        return fractals.exfractaldb_points(*table[i], i)
+
+    def numpy_views():
+        return [fractals.exfractaldb_views(cloud(i), i) for i in range(models)]
+
+    def stored():
+        for images in numpy_views():
+            for image in images:
+                Image.fromarray(image).convert("RGB").save(io.BytesIO(), "png")
+
+    rows = {
+        title: Row(twelve_views(db), sets.CATEGORIES * VIEWS),
+        f"{title}: Python points, NumPy cameras": Row(numpy_views, models * VIEWS, slow=True),
+        f"{title}: the same, PNGs encoded": Row(stored, models * VIEWS, slow=True),
+    }
+    if importlib.util.find_spec("OpenGL"):
+        import baselines_opengl
+
+        camera = baselines_opengl.Camera(224)
+
+        def opengl():
+            for i in range(models):
+                for image in camera.views(cloud(i), i):
+                    Image.fromarray(image).save(io.BytesIO(), "png")
+
+        rows[f"{title}: script (OpenGL, PNGs encoded)"] = Row(opengl, models * VIEWS, slow=True)
+    pairs = []
+    for ours in (title, "ExFractalDB, 224"):
+        pairs += [Pair(ours, name) for name in list(rows)[1:]]
+        pairs[-1] = pairs[-1]._replace(target=50)  # the way that is most like the script
+    return rows, pairs
+
+
+def twelve_views(db) -> Callable[[], Any]:
     table = jax.tree.map(jnp.asarray, db.table)
-    fields = jax.jit(db.fields)
-    return lambda: jax.block_until_ready(fields(recipes, table))
-
-
-def views_row(db, views=12):
-    table = jax.tree.map(jnp.asarray, db.table)
-    turns = jnp.arange(views, dtype=jnp.uint32) * 1000
+    turns = jnp.arange(VIEWS, dtype=jnp.uint32) * 1000
 
     @jax.jit
     def draw(table):
@@ -88,64 +168,86 @@ def views_row(db, views=12):
             row = (i * 7 % 145).astype(jnp.uint32)
             return db.family.draw_views(params, row, 224, table["constants"], turns, branch=True)
 
-        return lax.map(one, jnp.arange(IMAGES))
+        return lax.map(one, jnp.arange(sets.CATEGORIES))
 
     return lambda: jax.block_until_ready(draw(table))
+
+
+def svd_rows():
+    table = fractals.systems(sets.SETS["SVD fractals"].load().categories)
+    name = "SVD fractals, 224: numba and NumPy"
+    rows = {name: Row(over(fractals.svd_pipeline, table, sets.CATEGORIES), sets.CATEGORIES)}
+    return rows, [Pair("SVD fractals, 224", name, 4)]
+
+
+BASELINES = {
+    "fractaldb": (plain_rows, fractaldb_rows),
+    "exfractaldb": (exfractaldb_rows,),
+    "rcdb": (
+        lambda: contour_rows("RCDB, 512", sets.SETS["RCDB"], contours.RCDB, sets.CATEGORIES, 8),
+    ),
+    "visualatom": (
+        lambda: contour_rows(
+            "VisualAtom, 512", sets.SETS["VisualAtom"], contours.VISUALATOM, sets.CATEGORIES, 12
+        ),
+        lambda: large_rows("visualatom", sets.LARGE_CASE, "1,000 vertices x 200, 512"),
+    ),
+    "svd_fractal": (svd_rows,),
+}
+
+
+def measure(rows: dict[str, Row], rounds: int, slow_rounds: int) -> dict[str, np.ndarray]:
+    """CPU ms an image of each row in each round; NaN where a slow row rested."""
+    times = {name: np.full(rounds, np.nan) for name in rows}
+    for row in rows.values():
+        if not row.slow:
+            row.run()
+    for i in range(rounds):
+        for name, row in rows.items():
+            if i < slow_rounds or not row.slow:
+                began = time.process_time()
+                row.run()
+                times[name][i] = (time.process_time() - began) / row.images * 1e3
+    return times
+
+
+def report(times: dict[str, np.ndarray], pairs: list[Pair]) -> dict[str, Any]:
+    medians = {name: float(np.nanmedian(values)) for name, values in times.items()}
+    print("| | ms an image | images a core-second |\n|---|---|---|")
+    for name, ms in medians.items():
+        print(f"| {name} | {ms:.3f} | {1e3 / ms:,.{0 if ms < 100 else 2}f} |")
+    print("\n| ours | baseline | times faster | target | |\n|---|---|---|---|---|")
+    ratios = {}
+    for ours, baseline, target in pairs:
+        if ours not in times:
+            continue
+        ratio = float(np.nanmedian(times[baseline] / times[ours]))
+        wanted, verdict = ("", "") if target is None else (f"{target:g}", "met")
+        if target is not None and ratio < target:
+            verdict = f"missed by {1 - ratio / target:.0%}"
+        shown = f"{ratio:,.{0 if ratio >= 100 else 1}f}"
+        print(f"| {ours} | {baseline.rpartition(': ')[2]} | {shown} | {wanted} | {verdict} |")
+        ratios[f"{ours} / {baseline}"] = ratio
+    return {"ms": medians, "ratios": ratios}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--slow_rounds", type=int, default=3, help="of baselines in pure Python")
+    parser.add_argument("--families", default="all", help="comma-separated, as rcdb,visualatom")
     parser.add_argument("--json", default="")
     args = parser.parse_args()
-    flat = {"num_classes": IMAGES, "instances": None}
-    plain = generators.load(
-        "fractaldb-1k", pattern="point", weights="none", num_points=100_000, size=256, **flat
-    )
-    rows = {
-        "numba loop, 100,000 points, 256": (numba_row(plain), IMAGES),
-        "2-D IFS points, 100,000, 256": (dataset_row(plain, 0), IMAGES),
-        "FractalDB as published, 200,000, 362": (
-            dataset_row(generators.load("fractaldb-1k", **flat), 40),
-            IMAGES,
-        ),
-        "FractalDB hue, 200,000, 362": (
-            dataset_row(generators.load("fractaldb-1k", color="hue", **flat), 40),
-            IMAGES,
-        ),
-        "FractalDB density, 200,000, 362": (
-            dataset_row(generators.load("fractaldb-1k", color="density", **flat), 40),
-            IMAGES,
-        ),
-        "ExFractalDB, 1 view a model, 224": (
-            dataset_row(generators.load("exfractaldb-1k", **flat), 0),
-            IMAGES,
-        ),
-        "ExFractalDB, 12 views a model, 224": (
-            views_row(generators.load("exfractaldb-1k", **flat)),
-            IMAGES * 12,
-        ),
-    }
-    times = {name: [] for name in rows}
-    for run, _ in rows.values():
-        run()
-    for _ in range(args.rounds):
-        for name, (run, images) in rows.items():
-            began = time.process_time()
-            run()
-            times[name].append((time.process_time() - began) / images * 1e3)
-    base = np.array(times["numba loop, 100,000 points, 256"])
-    print(f"{'':38s}{'ms/image':>9s}{'img/core-s':>11s}{'ns/point':>9s}{'numba x':>8s}")
-    table = {}
-    for name, values in times.items():
-        ms = float(np.median(values))
-        ratio = float(np.median(base / np.array(values)))
-        per_point = f"{ms * 10:9.1f}" if "256" in name else " " * 9
-        shown = f"{ratio:8.1f}" if "256" in name else ""
-        print(f"{name:38s}{ms:9.3f}{1e3 / ms:11.0f}{per_point}{shown}")
-        table[name] = {"ms": ms, "ratio_to_numba_loop": ratio}
+    rows, pairs = set_rows(args.families), []
+    for family, made in BASELINES.items():
+        if args.families == "all" or family in args.families.split(","):
+            for make in made:
+                more, compared = make()
+                rows |= more
+                pairs += compared
+    found = report(measure(rows, args.rounds, args.slow_rounds), pairs)
     if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(table, indent=2))
+        pathlib.Path(args.json).write_text(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,16 @@ import numpy as np
 
 from . import categories, options
 from .dataset import Dataset
+from .formulas.bezier import Bezier
+from .formulas.dead_leaves import DeadLeaves
 from .formulas.exfractaldb import ExFractalDB
 from .formulas.fractaldb import FractalDB
+from .formulas.multix import MultiX
+from .formulas.perlin import Perlin
+from .formulas.perturbed import Perturbed
 from .formulas.rcdb import RCDB
+from .formulas.segrcdb import SegRCDB
+from .formulas.svd_fractal import SVDFractal
 from .formulas.systems import Category
 from .formulas.visualatom import VisualAtom
 from .search import SEED_STRIDE, search
@@ -24,6 +31,13 @@ FAMILIES: dict[str, Any] = {
         ExFractalDB,
         RCDB,
         VisualAtom,
+        SVDFractal,
+        MultiX,
+        Perturbed,
+        SegRCDB,
+        Perlin,
+        DeadLeaves,
+        Bezier,
     )
 }
 TABLES = pathlib.Path(__file__).parent / "tables"
@@ -31,7 +45,9 @@ SIZES = {"1k": 1000, "10k": 10_000, "21k": 21_000, "50k": 50_000}
 
 
 class Published(NamedTuple):
-    """A published data set: a family, what it sets there, and how many images each category has."""
+    """A published data set: a family, what it sets there, and how many images each category has, or
+    how many scenes there are.
+    """
 
     family: str
     sizes: tuple[str, ...] = tuple(SIZES)
@@ -52,6 +68,14 @@ DATASETS = {
     "ofdb3d": Published(
         "exfractaldb", options={"weights": "none", "views": "equatorial"}, instances=12
     ),
+    "1p-frac": Published("perturbed", sizes=(), instances=1, num_classes=1000),
+    "svd_fractal": Published("svd_fractal"),
+    "multix": Published("multix", instances=1_000_000),  # scenes, as many as the script trains on
+    "segrcdb": Published("segrcdb", sizes=(), instances=118_000, num_classes=254),
+    # The contour hypothesis's other families: the sizes are those of its table.
+    "perlin": Published("perlin"),
+    "dead_leaves": Published("dead_leaves"),
+    "bezier": Published("bezier"),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from . import contour_files
 from .drawing.chaos import MAX_MAPS
 from .formulas.systems import Category, quantise_system
 
@@ -38,18 +39,33 @@ def from_systems(systems: list[Float[np.ndarray, "_ k"]]) -> Category:
     return Category._make(np.stack(field) for field in zip(*rows, strict=True))
 
 
-def read_published(path: str | os.PathLike) -> Category:
-    """A table from a folder of published category files: FractalDB (7 columns) or MV-/ExFractalDB
-    (13 columns).
+def read_published(path: str | os.PathLike) -> Any:
+    """A table from a folder of published category files: FractalDB (7 columns), MV-/ExFractalDB (13
+    columns), or the `key,value` rows of RCDB and SegRCDB.
 
     All *.csv below `path` in the order of their file names. Raises ValueError naming the file and
     line of what is malformed.
     """
+    files = _files(path)
+    if contour_files.is_contour(files[0]):
+        return contour_files.read(files)
     return from_systems(read_systems(path))
 
 
 def read_systems(path: str | os.PathLike) -> list[Float[np.ndarray, "_ k"]]:
     """The float64 rows of each category file: matrix row by row, translation, probability."""
+    files = _files(path)
+    systems = [_read_file(file) for file in files]
+    columns = [system.shape[1] for system in systems]
+    if len(set(columns)) > 1:
+        odd = next(i for i, count in enumerate(columns) if count != columns[0])
+        raise ValueError(
+            f"{files[odd]}: {columns[odd]} columns where {files[0].name} has {columns[0]}"
+        )
+    return systems
+
+
+def _files(path: str | os.PathLike) -> list[pathlib.Path]:
     root = pathlib.Path(path)
     files = sorted(root.rglob("*.csv") if root.is_dir() else [root], key=lambda file: file.name)
     if not files or not files[0].exists():
@@ -57,15 +73,7 @@ def read_systems(path: str | os.PathLike) -> list[Float[np.ndarray, "_ k"]]:
             f"no category files: {root} holds no .csv; "
             "give the folder that holds 00000.csv and its like"
         )
-    systems = [_read_file(file) for file in files]
-    widths = {system.shape[1] for system in systems}
-    if len(widths) > 1:
-        odd = next(i for i, s in enumerate(systems) if s.shape[1] != systems[0].shape[1])
-        raise ValueError(
-            f"{files[odd]}: {systems[odd].shape[1]} columns where {files[0].name} "
-            f"has {systems[0].shape[1]}"
-        )
-    return systems
+    return files
 
 
 def _read_file(file: pathlib.Path) -> Float[np.ndarray, "n k"]:

@@ -116,18 +116,35 @@ class Dataset:
     ) -> dict[str, Shaped[Array, "N ..."]]:
         """Draws any (category, instance) pairs, those beyond `instances` too."""
         canvas = self if size in (None, self.size) else dataclasses.replace(self, size=size)
-        cores = min(_cores(), len(recipes) // IMAGES_A_CORE)
-        draw = functools.partial(_draw_jitted, self.family, canvas.size)
+        platform = jax.default_backend()
+        if platform == "cpu":
+            return jax.tree.map(jnp.asarray, canvas.draw_on_host(recipes))
         table = jax.device_put(self.table)
-        if cores < 2:
-            return draw(jnp.asarray(recipes), table)
-        # A program draws on one core of a CPU: equal parts, the last one filled up, to as many.
+        return _draw_jitted(self.family, canvas.size, jnp.asarray(recipes), table, platform)
+
+    def draw_on_host(
+        self, recipes: UInt32[np.ndarray, "N 2"]
+    ) -> dict[str, Shaped[np.ndarray, "N ..."]]:
+        """`draw_recipes` on all processor cores, whatever accelerator there is, in NumPy."""
+        host = jax.local_devices(backend="cpu")[0]
+        cores = max(1, min(_cores(), len(recipes) // IMAGES_A_CORE))
+        # A program draws on one core: equal parts, the last one filled up, to as many as there are.
         share = -(-len(recipes) // cores)
         filled = np.concatenate([recipes, np.repeat(recipes[:1], share * cores - len(recipes), 0)])
+        table = jax.device_put(self.table, host)
+
+        def part(own):
+            drawn = _draw_jitted(self.family, self.size, jax.device_put(own, host), table, "cpu")
+            return {name: np.asarray(value) for name, value in drawn.items()}
+
+        if cores == 1:
+            return part(filled)
         with concurrent.futures.ThreadPoolExecutor(cores) as pool:
-            parts = list(pool.map(lambda part: draw(part, table), np.split(filled, cores)))
-        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(recipes)], *parts)
-        return jax.tree.map(jnp.asarray, joined)
+            parts = list(pool.map(part, np.split(filled, cores)))
+        return {
+            name: np.concatenate([drawn[name] for drawn in parts])[: len(recipes)]
+            for name in parts[0]
+        }
 
     def fingerprint(self) -> str:
         """Hex sha256 of the family, its version and options, the table, and 64 fixed images: what a
@@ -157,8 +174,6 @@ class Dataset:
 
 
 def _cores() -> int:
-    if jax.default_backend() != "cpu":
-        return 1
     allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
@@ -195,4 +210,4 @@ def draw_recipes(
     return drawn
 
 
-_draw_jitted = jax.jit(draw_recipes, static_argnums=(0, 1))
+_draw_jitted = jax.jit(draw_recipes, static_argnums=(0, 1, 4))

@@ -49,10 +49,11 @@ def replay(options: argparse.Namespace) -> None:
         path = folder / f"step{options.step}_{name}.png"
         with path.open("wb") as file:
             Image.fromarray(_sheet(np.asarray(fields["image"]))).save(file, "PNG")
-        for place in range(len(fields["label"])):
+        labels = np.asarray(fields["label"]).tolist()
+        for place in range(len(labels)):
             small = {k: v[place].tolist() for k, v in first.items() if np.ndim(v) <= 2}
-            print(json.dumps({"source": name, "label": int(fields["label"][place]), **small}))
-        print(f"{len(fields['label'])} images of {name} at step {options.step}: {path}")
+            print(json.dumps({"source": name, "label": labels[place], **small}))
+        print(f"{len(labels)} images of {name} at step {options.step}: {path}")
 
 
 def evaluate(options: argparse.Namespace) -> None:

@@ -130,6 +130,7 @@ def formula_source(
     options: Mapping[str, Any] | None = None,
     shuffle_labels: bool = False,
     held_out: bool = False,
+    draw_on: str = "device",
     share: float = 1.0,
 ) -> ConfigDict:
     """A data set that is drawn: `generators.load(name, ...)`.
@@ -139,6 +140,8 @@ def formula_source(
     `num_classes` categories under `search_seed`, or takes `table`: an `.npz` or published CSV
     folder. `options` are the family's. `shuffle_labels` gives every image a label of its own by
     chance, for control experiments; `held_out` draws instances that no training set holds.
+    `draw_on="host"` draws the same bytes on the host's cores, in `num_workers` processes if they
+    are asked for: for contours on a TPU.
     """
     return ConfigDict(
         {
@@ -152,6 +155,7 @@ def formula_source(
             "options": dict(options or {}),
             "shuffle_labels": shuffle_labels,
             "held_out": held_out,
+            "draw_on": draw_on,
             "share": float(share),
         }
     )
@@ -299,7 +303,7 @@ def data_identity(config: ConfigDict, datasets: Mapping[str, Any]) -> dict[str, 
     for name, entry in entries.items():
         fingerprint = getattr(datasets[name], "fingerprint", datasets[name])
         for key, value in {**entry, "fingerprint": fingerprint}.items():
-            if key not in ("data_dir", "table"):
+            if key not in ("data_dir", "table", "draw_on"):
                 identity[f"data.sources.{name}.{key}"] = value
     return identity
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,10 +15,11 @@ from jaxfdsl import config as config_lib
 from jaxfdsl import optim, sharding, step
 from jaxfdsl import state as state_lib
 from jaxfdsl.config import ConfigError
-from jaxfdsl.data import augment, batches, sources
-from jaxfdsl.evals import accuracy
+from jaxfdsl.data import augment, batches, join, sources
+from jaxfdsl.evals import accuracy, segmentation
 from jaxfdsl.models import vit
 from jaxfdsl.objectives.classify import Classify
+from jaxfdsl.objectives.segment import Segment
 from jaxfdsl.state import State
 
 Evaluator = Callable[[Any], Iterator[tuple[str, float]]]  # of parameters, to (name, value)
@@ -91,7 +92,10 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         total_steps=total,
     )
     optimizer = optim.build(config.optimizer, rate)
-    model = vit.build(config.model, data.num_classes, compute_dtype(config.dtype))
+    objectives = _objectives(config.objective)
+    for name, source in data.sources.items():
+        _check_targets(f"data.sources.{name}", source, objectives)
+    model = vit.build(config.model, _heads(objectives, data), compute_dtype(config.dtype))
     ema = config.optimizer.ema
     state = jax.eval_shape(
         lambda key: state_lib.create(model.init(key), optimizer, ema=ema > 0), jax.random.key(0)
@@ -99,7 +103,7 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
     laid = state_lib.shardings(state, optimizer, mesh)
     train_step = step.make_train_step(
         model=model,
-        objectives=_objectives(config.objective),
+        objectives=objectives,
         optimizer=optimizer,
         rate=rate,
         ema=ema,
@@ -115,12 +119,54 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
     )
 
 
-def _objectives(cfg: ConfigDict) -> dict[str, tuple[float, Any]]:
-    return {"classify": (cfg.classify.weight, Classify(cfg.classify.label_smoothing))}
+def _objectives(cfg: ConfigDict) -> step.Objectives:
+    """Those whose weight is not 0, with their weights."""
+    made: dict[str, Any] = {}
+    if cfg.classify.weight:
+        made["classify"] = Classify(
+            cfg.classify.label_smoothing, cfg.classify.get("pos_weight", True)
+        )
+    if cfg.get("segment", {}).get("weight"):
+        made["segment"] = Segment()
+    return {name: (cfg[name].weight, objective) for name, objective in made.items()}
 
 
-def _augment_train(config: ConfigDict, images: jax.Array, key: jax.Array, rows: jax.Array):
-    return augment.train(images, key, config.augment, config.model.image_size, rows=rows)
+def _heads(objectives: step.Objectives, data: batches.Batches) -> dict[str, int]:
+    """The heads that the objectives name, and how many numbers each puts out."""
+    outputs = {"head": data.num_classes, "patch_head": data.num_classes + 1}  # 1: the background
+    return {objective.head: outputs[objective.head] for _, objective in objectives.values()}
+
+
+def _check_targets(
+    field: str, source: sources.Source, objectives: Mapping[str, tuple[float, Any]]
+) -> None:
+    """Refuses a source that does not say what an objective learns from."""
+    for name, (_, objective) in objectives.items():
+        if objective.field not in source.targets:
+            said = {"label": "labels", "mask": "masks"}[objective.field]
+            other = {"label": "segment", "mask": "classify"}[objective.field]
+            raise ConfigError(
+                f"{field} ({source.name}) has no {said}, which objective.{name} learns from: type "
+                f"--config.objective.{name}.weight=0 --config.objective.{other}.weight=1, or the "
+                f"name of a data set with {said}."
+            )
+
+
+def _augment_train(
+    config: ConfigDict, batch: step.Batch, key: jax.Array, rows: jax.Array
+) -> step.Batch:
+    views = {"image": augment.train, "mask": augment.train_masks}
+    fields, size = config.augment, config.model.image_size
+    made = {k: view(batch[k], key, fields, size, rows) for k, view in views.items() if k in batch}
+    return {**batch, **made}
+
+
+def _augment_eval(config: ConfigDict, crop_fraction: float, batch: step.Batch) -> step.Batch:
+    size = config.model.image_size
+    made = {"image": augment.evaluate(batch["image"], config.augment, size, crop_fraction)}
+    if "mask" in batch:
+        made["mask"] = augment.evaluate_masks(batch["mask"], size, crop_fraction)
+    return {**batch, **made}
 
 
 def _eval_source(config: ConfigDict, name: str) -> sources.Source:
@@ -138,19 +184,24 @@ def _evaluator(
     config: ConfigDict, name: str, data: batches.Batches, model: vit.Model, mesh: Mesh
 ) -> Evaluator:
     entry, source = config.evals[name], _eval_source(config, name)
+    scored, how = {
+        "accuracy": ("classify", accuracy.evaluate),
+        "segmentation": ("segment", segmentation.evaluate),
+    }[entry.kind]
+    objectives = {scored: _objectives(config.objective)[scored]}
+    _check_targets(f"evals.{name}.source", source, objectives)
     offset = _label_offset(config, name, entry.source, source, data)
 
-    def fields(rows: Any, table: Any) -> dict[str, jax.Array]:
-        batch = source.fields(rows, table)
-        return {**batch, "label": batch["label"] + offset}
+    def fields(rows: Any, table: Any) -> step.Batch:
+        return join.moved_up(source.fields(rows, table), offset)
 
-    augmented = functools.partial(
-        augment.evaluate,
-        augment=config.augment,
-        image_size=config.model.image_size,
-        crop_fraction=entry.crop_fraction,
+    compiled = step.make_eval_step(
+        model=model,
+        objective=objectives[scored][1],
+        fields=fields,
+        augment=functools.partial(_augment_eval, config, entry.crop_fraction),
+        mesh=mesh,
     )
-    compiled = step.make_eval_step(model=model, fields=fields, augment=augmented, mesh=mesh)
     table = jax.device_put(source.table, sharding.replicated(mesh))
 
     def evaluate(params: Any) -> Iterator[tuple[str, float]]:
@@ -164,7 +215,7 @@ def _evaluator(
             prefetch=config.data.prefetch,
             field=f"evals.{name}",
         )
-        return accuracy.evaluate(
+        return how(
             lambda params, rows: compiled(params, sharding.put_rows(mesh, rows), table),
             params,
             rows,

@@ -29,8 +29,8 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"mlp/fc1/bias", ("mlp",)),
     (r"mlp/fc2/kernel", ("mlp", "embed")),
     (r"patch_embed/kernel", (None, None, None, "embed")),
-    (r"head/kernel", ("embed", "classes")),
-    (r"head/bias", ("classes",)),
+    (r"(patch_)?head/kernel", ("embed", "classes")),
+    (r"(patch_)?head/bias", ("classes",)),
     (r"(bias|scale|cls_token|pos_embed)", ()),
 )
 

@@ -16,20 +16,19 @@ from jax.sharding import PartitionSpec as P
 
 from jaxfdsl import sharding
 from jaxfdsl.models.vit import Model
-from jaxfdsl.objectives import classify
 from jaxfdsl.state import State
 
 Batch = dict[str, jax.Array]
 Rows = Any  # {source: {field: array}}, cut along the first axis
 Fields = Callable[[Rows, Any], Batch]
-Augment = Callable[..., jax.Array]
+Augment = Callable[..., Batch]
 Objectives = Mapping[str, tuple[float, Any]]  # {name: (weight, objective)}
 
 
 def drawer(fields: Fields, augment: Augment, mesh: Mesh) -> Callable[..., Batch]:
     """Returns draw(rows, tables, key) -> batch with float32 images, cut over the mesh by rows.
 
-    `fields(rows, tables)` and `augment(images, key, rows=int32[b])` see one device's part; the
+    `fields(rows, tables)` and `augment(batch, key, rows=int32[b])` see one device's part; the
     latter's `rows` are the numbers of its samples in the global batch.
     """
 
@@ -39,8 +38,7 @@ def drawer(fields: Fields, augment: Augment, mesh: Mesh) -> Callable[..., Batch]
         count = batch["image"].shape[0]
         first = jax.lax.axis_index(sharding.BATCH_AXES) * count
         with jax.named_scope("augment"):
-            batch["image"] = augment(batch["image"], key, rows=first + jnp.arange(count))
-        return batch
+            return augment(batch, key, rows=first + jnp.arange(count))
 
     specs = (sharding.batch_spec, P(), P())
     return jax.shard_map(
@@ -94,7 +92,8 @@ def update(state: State, grads: Any, optimizer: optax.GradientTransformation, em
 
 
 def _loss(model: Model, objectives: Objectives, mesh: Mesh) -> Callable:
-    """The weighted sum of the objectives, and their metrics."""
+    """The weighted sum of the objectives, and their metrics; those that see the same images share
+    one forward pass."""
     batched = sharding.batched(mesh)
 
     def constrain(x: jax.Array) -> jax.Array:
@@ -103,9 +102,13 @@ def _loss(model: Model, objectives: Objectives, mesh: Mesh) -> Callable:
     def loss_of(params: Any, batch: Batch, key: jax.Array):
         total = jnp.zeros(())
         metrics: dict[str, jax.Array] = {}
+        passes: list[tuple[jax.Array, Any]] = []
         for name, (weight, objective) in objectives.items():
             images = objective.inputs(batch, key)
-            outputs = model.apply(params, images, train=True, key=key, constrain=constrain)
+            outputs = next((done for seen, done in passes if seen is images), None)
+            if outputs is None:
+                outputs = model.apply(params, images, train=True, key=key, constrain=constrain)
+                passes.append((images, outputs))
             with jax.named_scope(name):
                 loss, own = objective.loss(outputs, batch)
             total += weight * loss
@@ -116,14 +119,19 @@ def _loss(model: Model, objectives: Objectives, mesh: Mesh) -> Callable:
 
 
 def make_eval_step(
-    *, model: Model, fields: Fields, augment: Callable[[jax.Array], jax.Array], mesh: Mesh
+    *,
+    model: Model,
+    objective: Any,
+    fields: Fields,
+    augment: Callable[[Batch], Batch],
+    mesh: Mesh,
 ) -> Callable[..., dict[str, jax.Array]]:
-    """Returns eval_step(params, rows, table) -> float32 sums loss, top1, top5 and valid."""
-    draw = drawer(fields, lambda images, key, rows: augment(images), mesh)
+    """Returns eval_step(params, rows, table) -> the objective's sums over the batch."""
+    draw = drawer(fields, lambda batch, key, rows: augment(batch), mesh)
 
     def eval_step(params: Any, rows: Rows, table: Any) -> dict[str, jax.Array]:
         batch = draw(rows, table, jax.random.key(0))
         outputs = model.apply(params, batch["image"], train=False)
-        return classify.counts(outputs, batch)
+        return objective.counts(outputs, batch)
 
     return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))

@@ -170,7 +170,7 @@ def _gallery(parts: Experiment, folder: epath.Path) -> None:
 
 
 def _headline(summary: dict[str, Any]) -> str:
-    scores = [f"{k} {v:.4f}" for k, v in summary.items() if k.endswith("/top1")]
+    scores = [f"{k} {v:.4f}" for k, v in summary.items() if k.endswith(("/top1", "/miou"))]
     return ", ".join([f"{summary['steps']} steps, {summary['images']} images", *scores])
 
 

@@ -25,6 +25,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "schedule.name": ("cosine", "constant"),
     "augment.crop": ("none", "pad", "random_resized"),
 }
+EVALS = {"accuracy": "classify", "segmentation": "segment"}  # what each kind scores
 ABOVE_ZERO = ("batch_size", "log_every", "checkpoint_every", "keep_checkpoints")
 NOT_NEGATIVE = (
     "steps", "epochs", "eval_every", "optimizer.weight_decay", "optimizer.clip_norm",
@@ -32,6 +33,8 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 BELOW_ONE = ("model.drop_path", "objective.classify.label_smoothing", "optimizer.ema")
 RISING = ("augment.crop_scale", "augment.crop_ratio")
+
+ABSENT_IS_OFF = ("objective.segment", "objective.classify.pos_weight")  # of older runs' configs
 
 SOURCES: Mapping[str, Callable[..., ConfigDict]] = {
     "formula": config_lib.formula_source,
@@ -44,6 +47,7 @@ def check(config: ConfigDict, *, num_devices: int, num_processes: int = 1) -> No
     _check_fields(config, config_lib.default_config())
     _check_sources(config)
     _check_values(config)
+    _check_objectives(config)
     _check_length(config)
     _check_model(config.model)
     _check_attention(config)
@@ -60,7 +64,7 @@ def _check_fields(config: ConfigDict, default: ConfigDict, prefix: str = "") -> 
         if isinstance(value, ConfigDict) and f"{prefix}{key}" not in ("data.sources", "evals"):
             _check_fields(value, default[key], f"{prefix}{key}.")
     for key in default:
-        if key not in config:
+        if key not in config and f"{prefix}{key}" not in ABSENT_IS_OFF:
             raise ConfigError(f"config.{prefix}{key} is missing: start from default_config().")
 
 
@@ -74,8 +78,9 @@ def _check_sources(config: ConfigDict) -> None:
     for name, entry in config.evals.items():
         example = config_lib.accuracy_eval(config_lib.tfds_source())
         example.source = entry.get("source", example.source)
-        if entry.get("kind") != "accuracy":
-            raise ConfigError(f"evals.{name}.kind={entry.get('kind')!r}: type 'accuracy'.")
+        if entry.get("kind") not in EVALS:
+            kinds = " or ".join(map(repr, EVALS))
+            raise ConfigError(f"evals.{name}.kind={entry.get('kind')!r}: type {kinds}.")
         _check_source(example.source, f"evals.{name}.source")
         _check_fields(entry, example, f"evals.{name}.")
         if not 0 < entry.crop_fraction <= 1:
@@ -127,6 +132,26 @@ def _check_range(
 
 def _rises(pair: tuple[float, ...]) -> bool:
     return len(pair) == 2 and 0 < pair[0] <= pair[1]
+
+
+def _check_objectives(config: ConfigDict) -> None:
+    for name, entry in config.objective.items():
+        if entry.weight < 0:
+            raise ConfigError(f"objective.{name}.weight={entry.weight}: type 0 or more.")
+    weights = {name: entry.weight for name, entry in config.objective.items()}
+    if not any(weights.values()):
+        raise ConfigError(
+            f"objective has the weights {weights}: type --config.objective.classify.weight=1."
+        )
+    for name, entry in config.evals.items():
+        needed = EVALS[entry.kind]
+        if not weights.get(needed):
+            other = next(kind for kind, objective in EVALS.items() if weights.get(objective))
+            raise ConfigError(
+                f"evals.{name}.kind={entry.kind!r} scores what objective.{needed} trains, which "
+                f"is off: type --config.objective.{needed}.weight=1, or "
+                f"--config.evals.{name}.kind={other}."
+            )
 
 
 def _check_length(config: ConfigDict) -> None:

@@ -28,14 +28,16 @@ def checked(values):
     return values
 
 
-def orbit(maps, thresholds, num_maps, seed, num_points, chains):
-    """Coordinates int64[steps, chains] for each axis. maps int[7, d*d + d] in Q14 and Q20."""
+def orbit(maps, thresholds, num_maps, seed, num_points, chains, key=None):
+    """Coordinates int64[steps, chains] for each axis. maps int[7, d*d + d] in Q14 and Q20. The key
+    of a fixed seed, or a key.
+    """
     dims = 2 if maps.shape[1] == 6 else 3
     bits = {2: 15, 3: 14}[dims]
     maps = maps[:num_maps].astype(np.int64)
     shift = maps[:, dims * dims :]
     shift = shift << (bits - 1 + 14 - int(np.abs(shift).max()).bit_length())
-    key = int(mix(0, seed))
+    key = int(mix(0, seed)) if key is None else int(key)
     lanes = np.arange(chains, dtype=np.uint64) * np.uint64(0x9E3779B9)
     point = np.zeros((dims, chains), np.int64)
     exponent, exponents, steps = 0, [], []

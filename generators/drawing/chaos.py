@@ -33,7 +33,7 @@ def orbit(
     maps: Int32[Array, "n k"],
     thresholds: UInt32[Array, " n"],
     count: Int32[Array, ""],
-    key: np.uint32,
+    key: UInt32[Array | np.generic, ""],
     *,
     num_points: int,
     chains: int,

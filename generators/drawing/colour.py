@@ -62,6 +62,33 @@ def paint(density: Int32[Array, "H W"], palette: UInt32[Array, " 256"]) -> UInt8
     return unpack(lax.optimization_barrier(palette[level]))
 
 
+def graded(density: Int32[Array, "H W"], start: Int32[Array, ""]) -> Int32[Array, "H W"]:
+    """Counts to 0..255: floor(255 count / greatest + start / 256), start in [0, 256)."""
+    high = lax.optimization_barrier(density.max(0))
+    most = jnp.maximum(high.max(), 1)
+    shift = jnp.maximum(32 - lax.clz(most) - 20, 0)
+    scale = (255 << 20) // jnp.maximum(most >> shift, 1)
+    return jnp.minimum((density >> shift) * scale + (start << 12) >> 20, 255)
+
+
+def hsv(
+    hue: Int32[Array, " N"],
+    saturation: Int32[Array, "#N"],
+    value: Int32[Array, "#N"],
+    turn: int,
+) -> UInt32[Array, " N"]:
+    """uint8 HSV to 0x00BBGGRR, rounded half up: `turn` hues make a circle, those beyond go on
+    around it. OpenCV's 8-bit HSV has turn=180.
+    """
+    place = (hue * 6)[:, None] + turn * np.array([5, 3, 1], np.int32)
+    place = place % (6 * turn)
+    fall = jnp.clip(jnp.minimum(place, 4 * turn - place), 0, turn)
+    scale = 255 * turn
+    rgb = (value[:, None] * (scale - saturation[:, None] * fall) + scale // 2) // scale
+    rgb = rgb.astype(jnp.uint32)
+    return rgb[:, 0] | (rgb[:, 1] << 8) | (rgb[:, 2] << 16)
+
+
 def unpack(packed: UInt32[Array, "H W"]) -> UInt8[Array, "H W 3"]:
     """0x00BBGGRR to channels; XLA:CPU is slow at stacking uint8 planes, a shift against a constant
     is not.

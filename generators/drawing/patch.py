@@ -37,9 +37,19 @@ def stamp(counts: Int32[Array, "H W"], key: UInt32[Array, ""]) -> Int32[Array, "
     """Counts under one random mask for the whole image (Anderson and Farrell): a 3x3 sum over the
     mask's bits.
     """
-    bits = hash32(key ^ np.uint32(3)).astype(jnp.int32)
+    padded = lax.optimization_barrier(jnp.pad(counts, 1))
+    return masked_sum(padded, hash32(key ^ np.uint32(3)))
+
+
+def masked_sum(padded: Int32[Array, "P Q"], bits: UInt32[Array, ""]) -> Int32[Array, "P-2 Q-2"]:
+    """The 3x3 sum under the mask in the low nine bits, of counts that have a margin of one pixel:
+    points just outside of the frame reach into it.
+    """
+    mask = bits.astype(jnp.int32)
+    height, width = padded.shape[0] - 2, padded.shape[1] - 2
+    windows = [padded[r : r + height, c : c + width] for r in range(3) for c in range(3)]
     return functools.reduce(
-        jnp.add, [window * ((bits >> i) & 1) for i, window in enumerate(_windows(counts))]
+        jnp.add, [window & -((mask >> i) & 1) for i, window in enumerate(windows)]
     )
 
 

@@ -3,9 +3,9 @@
 Pixel j of a line of n = max(|dx|, |dy|) steps lies j steps along the longer axis and
 floor((2 j m + n) / 2 n) along the shorter one, m its extent: Bresenham's line in closed form, so
 that every pixel stands alone. Lines that miss the frame are dropped and long ones cut to it before
-any pixel is made; then as many runs of `RUN` pixels as there are lines are made at a time. A pixel keeps the greatest
-key that is drawn on it, so keys that rise with the order of painting paint as a painter does,
-whatever order the device writes in.
+any pixel is made; then as many runs of `RUN` pixels as there are lines are made at a time. A pixel
+keeps the greatest key that is drawn on it, so keys that rise with the order of painting paint as a
+painter does, whatever order the device writes in.
 """
 
 from typing import NamedTuple
@@ -43,12 +43,10 @@ def closed(
     size: int,
     *,
     backend: Backend = "scatter",
-    branch: bool = False,
 ) -> Int32[Array, " P"]:
     """Draws B closed polygons of `count` vertices each, the rest of V being padding.
 
     canvas: int32[size * size], row by row. x, y: pixels, |v| < 30,000. key 0: not drawn.
-    branch=True takes one polygon after the other until pixels are made, which XLA:CPU does faster.
     """
     index = lax.iota(jnp.int32, x.shape[1])
     last = index == count - 1
@@ -62,10 +60,7 @@ def closed(
         return lax.scan(
             lambda canvas, p: (_draw(canvas, sides(*p), size, backend), None), canvas, polygons
         )[0]
-    if branch:
-        lines = lax.scan(lambda _, p: (None, sides(*p)), None, polygons)[1]
-    else:
-        lines = jax.vmap(sides)(*polygons)
+    lines = jax.vmap(sides)(*polygons)
     return _draw(canvas, Lines(*(field.reshape(-1) for field in lines)), size, backend)
 
 

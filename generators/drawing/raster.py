@@ -70,3 +70,24 @@ def fit(
     shift = 30 - span.bit_length()
     scale = (span << shift) // jnp.maximum(high - low, 1)
     return ((values - low) * scale) >> shift
+
+
+def window(
+    values: Int32[Array, "..."],
+    low: Int32[Array, ""],
+    high: Int32[Array, ""],
+    scale: Int32[Array, ""],
+    shift: Int32[Array, ""],
+    size: int,
+) -> Int32[Array, "..."]:
+    """Pixels of [low, high] seen through a window whose extent is theirs times scale / 2**12 and
+    whose middle is theirs plus shift / 2**16 extents; its ends are the middles of pixels 0 and
+    size - 1. Truncated towards zero. high - low < 2**16, scale of 2**11 to 2**13, |shift| < 2**14,
+    size <= 2**12.
+    """
+    extent = jnp.maximum(high - low, 1)
+    bits = 30 - size.bit_length()
+    rate = ((size - 1) << bits) // jnp.maximum((extent * scale) >> 11, 1)
+    middle = low + high + ((extent * shift) >> 15)
+    place = (2 * values - middle) * rate + ((size - 1) << (bits - 1))
+    return (place + ((place >> 31) & ((1 << bits) - 1))) >> bits

@@ -13,7 +13,7 @@ POINT_BITS = 12  # points are Q12, the unit box is [-1, 1]
 ROTATION_BITS = 15
 CAMERA_DISTANCE = 4
 FIELD_OF_VIEW = 45.0  # degrees
-FOCAL_BITS = 6
+FOCAL_BITS, FOCAL_MOST = 6, 2048  # a bit less beyond that canvas, for int32
 
 
 @functools.cache
@@ -80,16 +80,17 @@ def project(
         (row[0] * x + row[1] * y + row[2] * z) >> ROTATION_BITS for row in rotation
     )
     depth = forward + (CAMERA_DISTANCE << POINT_BITS)
-    focal = round(size / 2 / np.tan(np.deg2rad(FIELD_OF_VIEW / 2)) * (1 << FOCAL_BITS))
-    rows, cols = (floor_quotient(v * focal >> FOCAL_BITS, depth) + size // 2 for v in (up, right))
+    bits = FOCAL_BITS if size <= FOCAL_MOST else FOCAL_BITS - 1
+    focal = round(size / 2 / np.tan(np.deg2rad(FIELD_OF_VIEW / 2)) * (1 << bits))
+    rows, cols = (floor_quotient(v * focal >> bits, depth) + size // 2 for v in (up, right))
     return rows, cols
 
 
 def floor_quotient(
     numerator: Int32[Array, "..."], denominator: Int32[Array, "..."]
 ) -> Int32[Array, "..."]:
-    """floor(n / d) exactly, for |n| < 2**24 and 0 < d < 2**24: a float guess, at most one off,
-    mended by the remainder.
+    """floor(n / d) exactly, for |n| < 2**30, 0 < d < 2**24 and |n / d| < 2**18: a float guess, at
+    most one off, mended by the remainder.
 
     Float division is not correctly rounded on every processor, so the guess is not trusted; integer
     division costs three times as much.

@@ -8,6 +8,10 @@ random viewpoints are the default here, `views="equatorial"` is the script. Kept
 weights_ins145.csv repeats line 100 (a slip of the published file, 144 distinct rows). Not kept: the
 first steps from the origin are not drawn, parallel chains replace the one orbit, and each category
 has one point sequence for all its instances where the script goes on with its random stream.
+
+3D-OFDB (Nakamura et al., ICCV 2023) is views="equatorial" with 12 instances a category, the twelve
+views of one model (its render1view): weights="none" takes the identity model of the paper,
+weights="ofdb" the one row that its script takes (the first of weights_ins145: a times .4).
 """
 
 import dataclasses
@@ -18,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8, UInt32
 
-from ..drawing import chaos, noise, raster, views
+from ..drawing import chaos, noise, raster, silhouette, views
 from .systems import Category, apply_weight, check_headroom, propose_system
 
 WEIGHT_UNIT = 10
@@ -26,6 +30,9 @@ LEVELS = (4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16)  # tenths
 VIEWS, JITTERS = 12, 256
 PAIR_BITS = 21  # 2,097,152 pairs of weight row and rotation, each once before any comes again
 ROTATIONS = -(-(2**PAIR_BITS) // 145)  # 14,464
+VARYING = (*"abcdefghijkl", "num_maps")
+REFERENCE = 25  # the first candidate that the search accepts
+WHITE = np.uint8(255)
 
 
 @functools.cache
@@ -49,12 +56,18 @@ def weight_rows(count: int = 145) -> np.ndarray:
 class ExFractalDB:
     """The family with its options; each default is the published value unless the module says
     otherwise.
+
+    render: the published picture is points already; "outline" and "filled" are its silhouette.
+    varying: how many of `VARYING`, in that order, differ between categories; the others stand as
+    in candidate 25, the first that the search accepts.
     """
 
     views: Literal["random", "equatorial"] = "random"
-    weights: Literal["ins145", "none"] = "ins145"
+    weights: Literal["ins145", "none", "ofdb"] = "ins145"
     num_points: int = 10_000
     min_variance: float = 0.05
+    render: Literal["published", "points", "outline", "filled"] = "published"
+    varying: int = len(VARYING)
 
     name: ClassVar[str] = "exfractaldb"
     version: ClassVar[int] = 1
@@ -63,6 +76,12 @@ class ExFractalDB:
     chains: ClassVar[int] = 200
     orbit_seed: ClassVar[int] = 1
     search_points: ClassVar[int] = 10_000
+    Category: ClassVar[type] = Category
+    VARYING: ClassVar[tuple[str, ...]] = VARYING
+    limits: ClassVar[dict[str, tuple[float, float]]] = {
+        "min_variance": (0.0, 1.0),
+        "varying": (1, len(VARYING)),
+    }
 
     @property
     def threshold(self) -> float:
@@ -72,13 +91,14 @@ class ExFractalDB:
     @property
     def search_settings(self) -> str:
         """What the accepted candidates hang on beside the version, for the cache's file name."""
-        return f"{self.search_points}points-variance{self.min_variance:g}"
+        own = "" if self.varying == len(VARYING) else f"-varying{self.varying}"
+        return f"{self.search_points}points-variance{self.min_variance:g}{own}"
 
     def constants(self) -> dict[str, np.ndarray]:
         """Arrays that every image reads beside its category; they travel with the table."""
         equatorial = self.views == "equatorial"
         return {
-            "weights": weight_rows(145 if self.weights == "ins145" else 1),
+            "weights": self._weights(),
             "rotations": views.equatorial_rotations(VIEWS, JITTERS)
             if equatorial
             else views.random_rotations(ROTATIONS),
@@ -86,19 +106,18 @@ class ExFractalDB:
 
     def check(self, table: Category, size: int) -> None:
         """Refuses what could not be drawn: sums that could leave int32."""
-        most = max(LEVELS) / WEIGHT_UNIT if self.weights == "ins145" else 1.0
+        most = int(self._weights().max()) / WEIGHT_UNIT
         check_headroom(table, [most], WEIGHT_UNIT, f"weights={self.weights!r}")
         if self.num_points >= 2**17:
             raise ValueError(
                 f"num_points={self.num_points}: give fewer than {2**17} for int32 sums"
             )
 
-    @staticmethod
-    def propose(number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
+    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
         """Candidate `number` -> its system: n ~ U{2..7}, coefficients ~ U[-1, 1), p proportional to
         |det|.
         """
-        return Category(*propose_system(number, dims=3, xp=xp))
+        return Category(*propose_system(number, 3, xp, self.varying, REFERENCE))
 
     def score(self, params: Category, branch: bool = False) -> Float[Array, ""]:
         """The least variance over the three axes of the normalised cloud, exact to 2**-16."""
@@ -150,6 +169,10 @@ class ExFractalDB:
         rotations = constants["rotations"][jitter]
         return self._models(params, row, rotations, size, constants, backend, branch)
 
+    def _weights(self) -> np.ndarray:
+        whole = weight_rows(145)
+        return {"ins145": whole, "none": weight_rows(1), "ofdb": whole[:1]}[self.weights]
+
     def _instance(self, seed, constants):
         weights, rotations = constants["weights"], constants["rotations"]
         if self.views == "equatorial":
@@ -167,7 +190,10 @@ class ExFractalDB:
         for v in range(rotations.shape[0]):
             rows, cols = views.project(points, rotations[v], size)
             seen = raster.raster(rows, cols, size, op="occupied", backend=backend)
-            images.append((seen * np.uint8(255))[..., None])
+            if self.render in ("outline", "filled"):
+                shape = silhouette.outline if self.render == "outline" else silhouette.filled
+                seen = shape(seen > 0).astype(jnp.uint8)
+            images.append((seen * WHITE)[..., None])
         return jnp.stack(images)
 
     def _cloud(self, params, maps, num_points: int, branch: bool):

@@ -88,26 +88,42 @@ def apply_weight(
     return (maps * weight[None] + unit // 2) // unit
 
 
-def propose_system(number, dims: int, xp: Any):
+def propose_system(number, dims: int, xp: Any, varying: int, reference: int):
     """uint32[*n] candidate numbers -> maps, thresholds, count: integers only, the same from NumPy
     and from XLA.
+
+    Only the first `varying` coefficients are the candidate's own, and the number of maps when it is
+    one more than there are; the others are those of the candidate `reference`.
     """
-    bits = noise.mix(
-        number[..., None], xp.arange(1 + MAX_MAPS * dims * (dims + 1), dtype=xp.uint32)
-    )
+    columns = dims * (dims + 1)
+    counter = np.arange(1 + MAX_MAPS * columns, dtype=np.uint32)
+    bits = noise.mix(number[..., None], xp.asarray(counter))
+    if varying <= columns:
+        own = np.append(False, np.tile(np.arange(columns) < varying, MAX_MAPS))
+        bits = xp.where(own, bits, noise.mix(np.full(1, reference, np.uint32), counter))
     count = 2 + noise.below(bits[..., 0], 6).astype(xp.int32)
     words = bits[..., 1:].reshape(*number.shape, MAX_MAPS, dims * (dims + 1))
     linear = (words[..., : dims * dims] >> np.uint32(31 - LINEAR_BITS)).astype(xp.int32)
     shift = (words[..., dims * dims :] >> np.uint32(31 - TRANSLATION_BITS)).astype(xp.int32)
     linear, shift = linear - (1 << LINEAR_BITS), shift - (1 << TRANSLATION_BITS)
     live = xp.arange(MAX_MAPS, dtype=xp.int32) < count[..., None]
-    share = xp.where(live, _determinant(linear, dims, xp), 0).astype(xp.uint32)
-    thresholds = _cumulative_share(share, xp)
-    last = xp.arange(MAX_MAPS, dtype=xp.int32) >= count[..., None] - 1
-    thresholds = xp.where(last, np.uint32(2**32 - 1), thresholds)
+    thresholds = det_thresholds(linear, count, xp)
     maps = xp.concatenate([linear, shift], -1)
     final = xp.take_along_axis(maps, (count - 1)[..., None, None], -2)
     return xp.where(live[..., None], maps, final), thresholds, count
+
+
+def det_thresholds(linear, count, xp: Any):
+    """int32[*n, MAX_MAPS, d*d] in Q14 -> thresholds uint32[*n, MAX_MAPS] for probabilities
+    proportional to |det| of the first `count` maps.
+    """
+    dims = 2 if linear.shape[-1] == 4 else 3
+    place = xp.arange(MAX_MAPS, dtype=xp.int32)
+    live = place < count[..., None]
+    share = xp.where(live, _determinant(linear, dims, xp), 0).astype(xp.uint32)
+    return xp.where(
+        place >= count[..., None] - 1, np.uint32(2**32 - 1), _cumulative_share(share, xp)
+    )
 
 
 def _determinant(linear, dims: int, xp: Any):

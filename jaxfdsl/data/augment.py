@@ -1,18 +1,23 @@
 """Augmentation on the device: flips, crops, resizing and normalisation of whole batches.
 
 Every sample has a key of its own, from the step's key and its row in the global batch, so that the
-result does not depend on how the batch is sharded. Nothing here moves data between samples.
+result does not depend on how the batch is sharded. Nothing here moves data between samples. Masks
+follow their images: the same key gives the same boxes and flips, a pixel is the nearest one of the
+mask, and what lies outside of the picture is background.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt, UInt8
 from ml_collections import ConfigDict
 
 from jaxfdsl.data import resample
 from jaxfdsl.data.resample import Pixels
+
+Resize = Callable[[Pixels, Any, int], Pixels]  # of pixels, boxes (None: all of it) and a size
 
 
 def train(
@@ -29,14 +34,19 @@ def train(
     Inception crop; "none" resizes. Flips come last.
     """
     with jax.named_scope("augment"):
-        rows = jnp.arange(images.shape[0]) if rows is None else rows
-        keys = jax.vmap(lambda row: jax.random.split(jax.random.fold_in(key, row), 3))(rows)
-        images = _crop(images, keys[:, 0], augment, image_size)
-        if augment.flip_lr:
-            images = _flip(images, jax.vmap(jax.random.bernoulli)(keys[:, 1]), axis=2)
-        if augment.flip_ud:
-            images = _flip(images, jax.vmap(jax.random.bernoulli)(keys[:, 2]), axis=1)
-        return normalise(images, augment)
+        return normalise(_view(images, key, augment, image_size, rows, _smooth), augment)
+
+
+def train_masks(
+    masks: Int[Pixels, "B S S"] | UInt[Pixels, "B S S"],
+    key: Key[Array, ""] | Any,
+    augment: ConfigDict,
+    image_size: int,
+    rows: Int[Array, " B"] | None = None,
+) -> Int[Array, "B {image_size} {image_size}"] | UInt[Array, "B {image_size} {image_size}"]:
+    """The masks of the images that `train` makes with the same key and rows."""
+    with jax.named_scope("augment"):
+        return _view(masks, key, augment, image_size, rows, resample.nearest)
 
 
 def evaluate(
@@ -55,6 +65,19 @@ def evaluate(
         return normalise(images[:, centre, centre], augment)
 
 
+def evaluate_masks(
+    masks: Int[Pixels, "B S S"] | UInt[Pixels, "B S S"],
+    image_size: int,
+    crop_fraction: float = 1.0,
+) -> Int[Array, "B {image_size} {image_size}"] | UInt[Array, "B {image_size} {image_size}"]:
+    """The masks of the images that `evaluate` makes."""
+    with jax.named_scope("augment"):
+        resized = int(image_size / crop_fraction)
+        first = round((resized - image_size) / 2)
+        centre = slice(first, first + image_size)
+        return resample.nearest(masks, None, resized)[:, centre, centre]
+
+
 def normalise(
     images: Float[Pixels, "B H W C"] | UInt8[Pixels, "B H W C"], augment: ConfigDict
 ) -> Float[Array, "B H W 3"]:
@@ -63,31 +86,55 @@ def normalise(
     return (jnp.asarray(images, jnp.float32) / 255 - mean) / std
 
 
-def _flip(images: Pixels, flipped: Bool[Array, " B"], axis: int) -> Array:
-    return jnp.where(flipped[:, None, None, None], jnp.flip(images, axis), images)
+def _view(
+    pixels: Pixels, key: Any, augment: ConfigDict, size: int, rows: Any, resize: Resize
+) -> Pixels:
+    """Crops and flips of images (B, S, S, C) or masks (B, S, S), a key a row."""
+    rows = jnp.arange(pixels.shape[0]) if rows is None else rows
+    keys = jax.vmap(lambda row: jax.random.split(jax.random.fold_in(key, row), 3))(rows)
+    pixels = _crop(pixels, keys[:, 0], augment, size, resize)
+    if augment.flip_lr:
+        pixels = _flip(pixels, jax.vmap(jax.random.bernoulli)(keys[:, 1]), axis=2)
+    if augment.flip_ud:
+        pixels = _flip(pixels, jax.vmap(jax.random.bernoulli)(keys[:, 2]), axis=1)
+    return pixels
 
 
-def _crop(images: Pixels, keys: Key[Array, " B"], augment: ConfigDict, size: int) -> Pixels:
-    side = images.shape[1]
+def _smooth(images: Pixels, boxes: Int[Array, "B 4"] | None, size: int) -> Pixels:
+    if boxes is None:  # one pair of small matrices for all images
+        return resample.resize(images, size)
+    return resample.crop_and_resize(images, boxes, size)
+
+
+def _flip(pixels: Pixels, flipped: Bool[Array, " B"], axis: int) -> Array:
+    flipped = flipped.reshape(-1, *(1 for _ in pixels.shape[1:]))
+    return jnp.where(flipped, jnp.flip(pixels, axis), pixels)
+
+
+def _crop(
+    pixels: Pixels, keys: Key[Array, " B"], augment: ConfigDict, size: int, resize: Resize
+) -> Pixels:
+    side = pixels.shape[1]
     if augment.crop == "random_resized":
         scale, ratio = tuple(augment.crop_scale), tuple(augment.crop_ratio)
         boxes = jax.vmap(lambda key: random_box(key, side, scale, ratio))(keys)
-        return resample.crop_and_resize(images, boxes, size)
+        return resize(pixels, boxes, size)
     if augment.crop == "pad":
-        if side < size:
-            images, side = resample.resize(images, size), size
-        return _pad_and_crop(images, keys, augment.crop_pad, size)
-    return images if side == size else resample.resize(images, size)
+        pixels = resize(pixels, None, size) if side < size else pixels
+        return _pad_and_crop(pixels, keys, augment.crop_pad, size)
+    return pixels if side == size else resize(pixels, None, size)
 
 
-def _pad_and_crop(images: Pixels, keys: Key[Array, " B"], pad: int, size: int) -> Pixels:
+def _pad_and_crop(pixels: Pixels, keys: Key[Array, " B"], pad: int, size: int) -> Pixels:
     """torchvision's `RandomCrop(size, padding=pad)`: every place of the window equally likely."""
-    freedom = images.shape[1] + 2 * pad - size + 1
-    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    freedom = pixels.shape[1] + 2 * pad - size + 1
+    rest = pixels.shape[3:]
+    padded = jnp.pad(pixels, ((0, 0), (pad, pad), (pad, pad), *((0, 0) for _ in rest)))
     corners = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, freedom))(keys)
-    window = (size, size, images.shape[-1])
     return jax.vmap(
-        lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), window)
+        lambda image, corner: jax.lax.dynamic_slice(
+            image, (corner[0], corner[1], *(0 for _ in rest)), (size, size, *rest)
+        )
     )(padded, corners)
 
 

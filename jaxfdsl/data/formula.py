@@ -25,14 +25,18 @@ class FormulaSource(Source):
 
     A finite set is a permutation of its index range each epoch. An endless one goes in rounds: each
     shows one new instance of every category, in an order of its own. Instances are taken in a
-    permuted order too, as neighbours are alike (40 in a row share FractalDB's weight row).
+    permuted order too, as neighbours are alike (40 in a row share FractalDB's weight row). Scenes
+    hold several categories and count as one.
     """
 
     dataset: Any = dataclasses.field(repr=False)
+    num_recipes: int  # categories that recipes tell apart: 1 for scenes
     seed: int
     train: bool
     held_out: bool = False
     shuffle_labels: bool = False
+    # Drawn by the host's cores, in `rows`, instead of by the device, in `fields`: the same bytes.
+    on_host: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -41,20 +45,26 @@ class FormulaSource(Source):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def rows(self, positions: Int64[np.ndarray, " n"]) -> Rows:
-        """`recipe` uint32[n, 2], and `label` int32[n] when the labels are shuffled."""
+        """`recipe` uint32[n, 2]; `label` int32[n] when the labels are shuffled; with `on_host` what
+        was drawn.
+        """
         recipe = self._recipes(np.asarray(positions, np.int64))
-        if not self.shuffle_labels:
-            return {"recipe": recipe}
-        chance = hash64(self.seed, recipe[:, 0], recipe[:, 1]) % np.uint64(self.num_classes)
-        return {"recipe": recipe, "label": chance.astype(np.int32)}
+        rows = {"recipe": recipe, **(self.dataset.draw_on_host(recipe) if self.on_host else {})}
+        if self.shuffle_labels:
+            chance = hash64(self.seed, recipe[:, 0], recipe[:, 1]) % np.uint64(self.num_classes)
+            rows["label"] = chance.astype(np.int32)
+        return rows
 
     def rows_of(self, category: int, count: int) -> Rows:
-        """Instances of one category, spread over all that a finite set has."""
+        """Instances of one category, spread over all that a finite set has; of scenes the next."""
+        instances = self.dataset.instances
+        rounds, spread = np.arange(count), max(1, (instances or 1) // count)
+        if self.scenes:
+            rounds, spread, category = rounds + category * count, 1, 0
         if self.num_examples is None:
-            instance = self._scattered(np.arange(count), np.full(count, category))
+            instance = self._scattered(rounds, np.full(count, category))
         else:
-            instances = self.dataset.instances
-            instance = np.arange(min(count, instances)) * max(1, instances // count)
+            instance = rounds[rounds < instances] * spread
         recipe = np.stack([np.full_like(instance, category), instance], 1)
         return {"recipe": recipe.astype(np.uint32)}
 
@@ -63,9 +73,9 @@ class FormulaSource(Source):
             if self.train:
                 positions = sample_order(positions, self.num_examples, self.seed)
             return self.dataset.recipes(positions)
-        rounds, category = np.divmod(positions, self.num_classes)
+        rounds, category = np.divmod(positions, self.num_recipes)
         if self.train:
-            category = permute(category, self.num_classes, hash64(self.seed, rounds))
+            category = permute(category, self.num_recipes, hash64(self.seed, rounds))
         instance = self._scattered(rounds, category)
         return np.stack([category, instance], axis=1).astype(np.uint32)
 
@@ -76,9 +86,11 @@ class FormulaSource(Source):
 
     def fields(self, rows: Mapping[str, Any], table: Any) -> dict[str, Any]:
         """The drawn images and what the family says about them; device side, jittable."""
-        drawn = dict(self.dataset.fields(rows["recipe"], table))
+        ready = "image" in rows
+        drawn = dict(rows) if ready else dict(self.dataset.fields(rows["recipe"], table))
+        drawn.pop("recipe", None)
         drawn["label"] = rows.get("label", drawn["label"])
-        drawn["valid"] = rows.get("valid", jnp.ones(drawn["label"].shape[:1], jnp.float32))
+        drawn["valid"] = rows.get("valid", jnp.ones(drawn["image"].shape[:1], jnp.float32))
         return drawn
 
 
@@ -89,21 +101,28 @@ def from_dataset(
     train: bool = True,
     held_out: bool = False,
     shuffle_labels: bool = False,
+    on_host: bool = False,
 ) -> FormulaSource:
     """The source of a data set; `held_out` takes instances from 2**31 on, without end."""
     endless = held_out or dataset.instances is None
+    num_recipes = getattr(dataset, "num_recipes", dataset.num_classes)
     return FormulaSource(
         name=dataset.name,
         num_classes=dataset.num_classes,
         size=dataset.size,
         channels=dataset.channels,
-        num_examples=None if endless else dataset.num_classes * dataset.instances,
+        num_examples=None if endless else num_recipes * dataset.instances,
+        scenes=num_recipes < dataset.num_classes,
+        targets=("label", "mask") if getattr(dataset, "has_mask", False) else ("label",),
         table=dataset.table,
         dataset=dataset,
+        num_recipes=num_recipes,
         seed=seed,
         train=train,
         held_out=held_out,
         shuffle_labels=shuffle_labels,
+        on_host=on_host,
+        decodes=on_host,
     )
 
 
@@ -114,6 +133,10 @@ def load(entry: ConfigDict, *, seed: int, train: bool, field: str) -> FormulaSou
             f"{field}.held_out=True keeps these images out of training: "
             f"type --config.{field}.held_out=False, or use the entry in config.evals."
         )
+    if entry.draw_on not in ("device", "host"):
+        raise ConfigError(
+            f"{field}.draw_on={entry.draw_on!r}: type --config.{field}.draw_on=device or host."
+        )
     options = entry.options.to_dict()
     if entry.table:
         options["table"] = entry.table
@@ -122,7 +145,7 @@ def load(entry: ConfigDict, *, seed: int, train: bool, field: str) -> FormulaSou
     try:
         dataset = generators.load(
             entry.name,
-            instances=entry.instances or None,
+            instances={-1: "published", 0: None}.get(entry.instances, entry.instances),
             num_classes=entry.num_classes or None,
             size=entry.size or None,
             search_seed=entry.search_seed,
@@ -130,10 +153,17 @@ def load(entry: ConfigDict, *, seed: int, train: bool, field: str) -> FormulaSou
         )
     except refused as error:
         raise ConfigError(f"{field}: {error}") from error
-    return from_dataset(
+    source = from_dataset(
         dataset,
         seed=seed,
         train=train,
         held_out=entry.held_out,
         shuffle_labels=train and entry.shuffle_labels,
+        on_host=entry.draw_on == "host",
     )
+    if source.shuffle_labels and source.scenes:
+        raise ConfigError(
+            f"{field}.shuffle_labels=True: the pictures of {dataset.name} hold several categories "
+            f"and have no label to shuffle: type --config.{field}.shuffle_labels=False."
+        )
+    return source

@@ -2,7 +2,7 @@
 
 An output pixel is a weighted mean of the input pixels under a kernel that is as wide as the output
 pixel when shrinking, the kernel of Pillow's `resize` and of `jax.image.scale_and_translate`. A crop
-never looks outside its box.
+never looks outside its box. Masks, whose values have no mean, take the nearest pixel.
 """
 
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Int, Num, UInt
 
 Pixels = Array | np.ndarray
 Method = Literal["bilinear", "bicubic"]
@@ -37,6 +37,24 @@ def crop_and_resize(
     vertical = both(boxes[:, 0], boxes[:, 2])
     horizontal = both(boxes[:, 1], boxes[:, 3])
     return _apply(images, vertical, horizontal, "boi", "bpj")
+
+
+def nearest(
+    masks: Int[Pixels, "B S S"] | UInt[Pixels, "B S S"], boxes: Int[Array, "B 4"] | None, size: int
+) -> Int[Array, "B {size} {size}"] | UInt[Array, "B {size} {size}"]:
+    """Boxes `(top, left, height, width)` of masks to `size` pixels, or all of them: the pixel under
+    each centre.
+    """
+    side, centres = masks.shape[1], 2 * jnp.arange(size) + 1
+    if boxes is None:
+        places = centres * side // (2 * size)
+        return jnp.asarray(masks)[:, places][:, :, places]
+
+    def one(mask: Array, box: Array) -> Array:
+        rows, columns = (box[i] + centres * box[i + 2] // (2 * size) for i in (0, 1))
+        return mask[rows][:, columns]
+
+    return jax.vmap(one)(jnp.asarray(masks), boxes)
 
 
 def axis_weights(

@@ -29,6 +29,8 @@ class Source(abc.ABC):
     size: int  # side of the square canvas, pixels
     channels: int  # 1 or 3
     num_examples: int | None  # images of one epoch; None when none ever comes twice
+    targets: tuple[str, ...] = ("label",)  # what `fields` says of an image: "label", "mask"
+    scenes: bool = False  # an image holds several categories, so that none has images of its own
     # Pytree of NumPy arrays that `fields` needs on the device.
     table: Any = dataclasses.field(default_factory=dict, hash=False, repr=False)
     decodes: bool = False  # True when `rows` is work for threads and worker processes
@@ -44,11 +46,16 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def rows_of(self, category: int, count: int) -> Rows:
-        """Rows of the first samples of one category, at most `count`, for people to look at."""
+        """Rows of the first samples of one category, at most `count`, for people to look at; of
+        scenes, which have no category, the `category`-th `count` of them.
+        """
 
     @abc.abstractmethod
     def fields(self, rows: Mapping[str, Any], table: Any) -> dict[str, Any]:
-        """`image` uint8[n,S,S,C], `label` int32[n], `valid` float32[n] and more; jittable."""
+        """`image` uint8[n,S,S,C], `valid` float32[n]; what `targets` names: `label` int32[n], or
+        int32[n,k] padded with -1, and `mask` int32[n,S,S], 0 background and class + 1 else; and
+        more. Jittable.
+        """
 
 
 def build(entry: ConfigDict, *, seed: int, train: bool, field: str = "") -> Source:

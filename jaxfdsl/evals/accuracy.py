@@ -1,37 +1,20 @@
-"""Classification accuracy and loss over a whole set, every example counted exactly once."""
+"""Classification accuracy and loss over a whole set."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import jax
-
-Sums = Mapping[str, Any]
+from jaxfdsl.evals import sums
+from jaxfdsl.evals.sums import EvalStep
 
 
 def evaluate(
-    eval_step: Callable[[Any, Any], Sums], params: Any, batches: Iterable[Any]
+    eval_step: EvalStep, params: Any, batches: Iterable[Any]
 ) -> Iterator[tuple[str, float]]:
     """Yields ("top1", share), ("top5", share) and ("loss", nats an example).
 
-    `eval_step(params, rows)` returns sums over the valid rows of a batch: `top1`, `top5`, `loss`
-    and their number `valid`. They are fetched one batch late, so that the device never waits, and
-    added in float64, so that the result does not depend on how many there are.
+    `eval_step(params, rows)` returns sums over the valid rows of a batch, as `Classify.counts`
+    does. Of images with several labels an image is right when any of them is in the top.
     """
-    totals = dict.fromkeys(("top1", "top5", "loss", "valid"), 0.0)
-    previous: Sums | None = None
-    for rows in batches:
-        sums = eval_step(params, rows)
-        if previous is not None:
-            _add(totals, previous)
-        previous = sums
-    if previous is not None:
-        _add(totals, previous)
-    if not totals["valid"]:
-        raise ValueError("an evaluation saw no valid example")
+    totals = sums.over(eval_step, params, batches)
     for name in ("top1", "top5", "loss"):
-        yield name, totals[name] / totals["valid"]
-
-
-def _add(totals: dict[str, float], sums: Sums) -> None:
-    for name, value in jax.device_get({name: sums[name] for name in totals}).items():
-        totals[name] += float(value)
+        yield name, float(totals[name] / totals["valid"])

@@ -82,8 +82,10 @@ TABLE = (
 
 
 def to_timm(params: Mapping) -> dict[str, np.ndarray]:
-    """Our parameters, blocks stacked or not, as timm's flat state dict of contiguous arrays."""
-    flat = _flatten(unstack_blocks(params))
+    """Our parameters, blocks stacked or not, as timm's flat state dict of contiguous arrays; the
+    head of each patch, which timm's models lack, is left out.
+    """
+    flat = _flatten({k: v for k, v in unstack_blocks(params).items() if k != "patch_head"})
     pooled = "cls_token" not in flat
     state = {}
     for name, value in flat.items():

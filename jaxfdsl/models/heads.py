@@ -1,4 +1,8 @@
-"""From tokens to features to logits, in float32 whatever the trunk computes in."""
+"""From tokens to features to logits, in float32 whatever the trunk computes in.
+
+A model has the heads that its objectives name, each a linear map: `head` of the pooled features,
+whose output is `logits`, and `patch_head` of each patch's, whose output is `patch_logits`.
+"""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -7,6 +11,7 @@ from jaxtyping import Array, Float
 from jaxfdsl.models.attention import LINEAR_INIT
 
 NORM_EPSILON = 1e-6
+NAMES = ("head", "patch_head")
 
 
 def layer_norm(width: int, dtype, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
@@ -24,6 +29,6 @@ def pool(tokens: Float[Array, "B N D"], kind: str) -> Float[Array, "B D"]:
     return jnp.mean(tokens, axis=1, dtype=jnp.float32)
 
 
-def linear_head(width: int, num_classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
-    """The classifier: float32 features (B, D) to float32 logits (B, num_classes)."""
-    return nnx.Linear(width, num_classes, dtype=jnp.float32, kernel_init=LINEAR_INIT, rngs=rngs)
+def linear_head(width: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:
+    """A classifier: float32 features (..., D) to float32 logits (..., outputs)."""
+    return nnx.Linear(width, outputs, dtype=jnp.float32, kernel_init=LINEAR_INIT, rngs=rngs)

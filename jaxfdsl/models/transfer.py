@@ -1,4 +1,4 @@
-"""Weights of one model as the start of another: new head, resized positions."""
+"""Weights of one model as the start of another: new heads, resized positions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxfdsl.models import heads
 from jaxfdsl.models.blocks import stack_blocks, unstack_blocks
 
 
@@ -32,7 +33,7 @@ def resize_positions(
 def adapt(loaded: Mapping[str, Any], fresh: Mapping[str, Any]) -> tuple[dict, list[str]]:
     """`loaded` with the structure and shapes of `fresh`, and a phrase for each change made.
 
-    The head, always, and the class token, where `loaded` has none, are `fresh`'s own leaves, which
+    The heads, always, and the class token, where `loaded` has none, are `fresh`'s own leaves, which
     may be shapes alone. Raises ValueError that names the first parameter that does not fit.
     """
     params, phrases = unstack_blocks(loaded), []
@@ -50,8 +51,12 @@ def adapt(loaded: Mapping[str, Any], fresh: Mapping[str, Any]) -> tuple[dict, li
         phrases.append("class token new" if new_prefix else "class token dropped")
         params = _without(params, "cls_token")
         params |= {"cls_token": fresh["cls_token"]} if new_prefix else {}
-    params["head"] = fresh["head"]
-    phrases.append(f"new head ({fresh['head']['bias'].shape[0]} classes)")
+    for name in heads.NAMES:
+        params = _without(params, name)
+        if name in fresh:
+            params[name] = fresh[name]
+            words = name.replace("_", " ")
+            phrases.append(f"new {words} ({fresh[name]['bias'].shape[0]} classes)")
     params = stack_blocks(params) if "blocks" in fresh else params
     _check(params, fresh)
     return params, phrases

@@ -9,7 +9,7 @@ the same values.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ class Design:
     """Everything that decides a ViT's parameters and arithmetic."""
 
     size: Variant
-    num_classes: int
+    heads: tuple[tuple[str, int], ...]  # names, as in `models.heads`, and outputs
     image_size: int
     patch_size: int
     pool: str
@@ -42,9 +42,14 @@ class Design:
     dtype: np.dtype
 
     @property
+    def side(self) -> int:
+        """Patches along an edge of the image."""
+        return self.image_size // self.patch_size
+
+    @property
     def tokens(self) -> int:
         """The number of tokens in the trunk."""
-        return (self.image_size // self.patch_size) ** 2 + (self.pool == "token")
+        return self.side**2 + (self.pool == "token")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +57,8 @@ class Model:
     """A ViT as two pure functions of a nested dict of float32 parameters.
 
     init(key) -> params; apply(params, images float[B, S, S, 3], *, train, key, constrain) ->
-    {"features": float32[B, D], "logits": float32[B, K]}. `key` drives drop path alone.
+    {"features": float32[B, D]}, with a `head` "logits": float32[B, K], with a `patch_head`
+    "patch_logits": float32[B, h, w, K]. `key` drives drop path alone.
     """
 
     init: Callable[[jax.Array], Params]
@@ -125,7 +131,7 @@ class Block(nnx.Module):
 
 
 class Ends(nnx.Module):
-    """What stands before and after the blocks: images (B, S, S, 3) to tokens, tokens to logits."""
+    """What stands before and after the blocks: images (B, S, S, 3) to tokens, tokens to heads."""
 
     def __init__(self, design: Design, *, rngs: nnx.Rngs):
         self.design = design
@@ -135,7 +141,8 @@ class Ends(nnx.Module):
             self.cls_token = nnx.Param(1e-6 * jax.random.normal(rngs.params(), (1, 1, width)))
         self.pos_embed = nnx.Param(LINEAR_INIT(rngs.params(), (1, design.tokens, width)))
         self.norm = heads.layer_norm(width, jnp.float32, rngs=rngs)
-        self.head = heads.linear_head(width, design.num_classes, rngs=rngs)
+        for name, outputs in design.heads:
+            setattr(self, name, heads.linear_head(width, outputs, rngs=rngs))
 
     def embed(self, images: Float[Array, "B S S 3"]) -> Float[Array, "B N D"]:
         """Patch tokens, behind the class token if there is one, plus positions."""
@@ -145,11 +152,18 @@ class Ends(nnx.Module):
             x = jnp.concatenate([cls.astype(x.dtype), x], axis=1)
         return x + self.pos_embed[...].astype(x.dtype)
 
-    def classify(self, x: Float[Array, "B N D"], constrain: Constrain) -> dict[str, jax.Array]:
-        """{"features": float32[B, D], "logits": float32[B, K]}."""
+    def read(self, x: Float[Array, "B N D"], constrain: Constrain) -> dict[str, jax.Array]:
+        """The outputs of the model, see `Model`."""
         # Without the constraint the head's sharded kernel moves the features between devices.
         features = constrain(self.norm(heads.pool(x, self.design.pool)))
-        return {"features": features, "logits": self.head(features)}
+        outputs = {"features": features}
+        if hasattr(self, "head"):
+            outputs["logits"] = self.head(features)
+        if hasattr(self, "patch_head"):
+            patches = constrain(self.norm(x[:, self.design.pool == "token" :]))
+            side = self.design.side
+            outputs["patch_logits"] = self.patch_head(patches).reshape(len(x), side, side, -1)
+        return outputs
 
 
 def _block_function(design: Design, constrain: Constrain) -> Callable:
@@ -187,20 +201,23 @@ def _trunk(
     return x
 
 
-def design_of(cfg, num_classes: int, dtype) -> Design:
+def design_of(cfg, outputs: int | Mapping[str, int], dtype) -> Design:
     """Reads the `model` part of a config."""
+    outputs = {"head": outputs} if isinstance(outputs, int) else outputs
     size = resolve(cfg.variant, cfg.width, cfg.depth, cfg.num_heads, cfg.mlp_ratio)
     same = {k: cfg[k] for k in ("image_size", "patch_size", "pool", "drop_path", "scan_blocks")}
     rest = {"remat": cfg.remat, "attention": cfg.attention, "dtype": jnp.dtype(dtype)}
-    return Design(size=size, num_classes=num_classes, **same, **rest)
+    return Design(size=size, heads=tuple(sorted(outputs.items())), **same, **rest)
 
 
-def build(cfg, num_classes: int, dtype) -> Model:
+def build(cfg, outputs: int | Mapping[str, int], dtype) -> Model:
     """Builds the model that the `model` part of a config describes.
 
-    `dtype` is the trunk's compute type; parameters, final norm and head are float32.
+    `outputs` has the heads by name and how many numbers each puts out; a bare number is that of the
+    classifier, {"head": K}. `dtype` is the trunk's compute type; parameters, final norm and heads
+    are float32.
     """
-    design = design_of(cfg, num_classes, dtype)
+    design = design_of(cfg, outputs, dtype)
     graphdef, ends_shapes = nnx.split(nnx.eval_shape(lambda: Ends(design, rngs=nnx.Rngs(0))))
     ends_names = set(nnx.to_pure_dict(ends_shapes))
 
@@ -218,7 +235,7 @@ def build(cfg, num_classes: int, dtype) -> Model:
             x = constrain(ends.embed(images))
         x = _trunk(params, x, drop, design, constrain)
         with jax.named_scope("head"):
-            return ends.classify(x, constrain)
+            return ends.read(x, constrain)
 
     return Model(init, apply, design)
 

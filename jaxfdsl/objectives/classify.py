@@ -1,7 +1,8 @@
-"""Classification: softmax cross-entropy against label ids, with label smoothing."""
+"""Classification: cross-entropy against label ids, one an image (softmax) or several (binary)."""
 
 import dataclasses
 from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,44 @@ def cross_entropy(
     return loss - smoothing * jnp.mean(log_probs, axis=-1) if smoothing else loss
 
 
-def in_top(logits: Float[Array, "B K"], labels: Int[Array, " B"], k: int) -> Bool[Array, " B"]:
-    """Whether fewer than k other classes score at least the label's score; NaN is never right."""
-    ahead = ~(logits < _pick(logits, labels)[:, None])
+def binary_cross_entropy(
+    logits: Float[Array, "B K"],
+    labels: Int[Array, "B L"],
+    smoothing: float = 0.0,
+    pos_weight: bool = True,
+) -> Float[Array, " B"]:
+    """Mean over the K classes of the binary cross-entropy with the classes of an image; -1 is none.
+
+    With `pos_weight` the loss of a class that is present counts K / (number of those present) times
+    (Anderson and Farrell, WACV 2022, `training/model/multilabel.py`). The targets are s / K and
+    1 - s + s / K (timm's `BinaryCrossEntropy`).
+    """
+    logits = logits.astype(jnp.float32)
+    classes, hit = logits.shape[-1], present(labels, logits.shape[-1])
+    off = smoothing / classes
+    target = jnp.where(hit, 1.0 - smoothing + off, off)
+    count = jnp.maximum(jnp.sum(hit, axis=-1, dtype=jnp.float32, keepdims=True), 1.0)
+    weight = classes / count if pos_weight else jnp.ones_like(count)
+    positive, negative = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+    return -jnp.mean(weight * target * positive + (1.0 - target) * negative, axis=-1)
+
+
+def present(labels: Int[Array, "B L"], classes: int) -> Bool[Array, "B {classes}"]:
+    """Which classes are among the labels of each image; -1 is none."""
+    each = jnp.arange(classes, dtype=labels.dtype)
+    # Comparisons, not a scatter: see `_pick`.
+    return jnp.any(each == labels[:, :, None], axis=1)
+
+
+def in_top(
+    logits: Float[Array, "B K"], labels: Int[Array, " B"] | Int[Array, "B L"], k: int
+) -> Bool[Array, " B"]:
+    """Whether fewer than k other classes score at least the label's score; NaN is never right.
+
+    Of several labels the one with the best score counts.
+    """
+    best = _pick(logits, labels) if labels.ndim == 1 else _best(logits, labels)
+    ahead = ~(logits < best[:, None])
     return jnp.sum(ahead, axis=-1) <= k
 
 
@@ -33,11 +69,22 @@ def _pick(values: Float[Array, "B K"], labels: Int[Array, " B"]) -> Float[Array,
     return jnp.sum(jnp.where(hit, values, 0), axis=-1)
 
 
+def _best(values: Float[Array, "B K"], labels: Int[Array, "B L"]) -> Float[Array, " B"]:
+    return jnp.max(jnp.where(present(labels, values.shape[-1]), values, -jnp.inf), axis=-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Classify:
-    """Cross-entropy of `outputs["logits"]` against `batch["label"]`, averaged over valid rows."""
+    """Cross-entropy of `outputs["logits"]` against `batch["label"]`, averaged over valid rows.
+
+    Labels int32[B] are one an image, labels int32[B, L], padded with -1, several.
+    """
 
     label_smoothing: float = 0.0
+    pos_weight: bool = True  # of several labels alone
+
+    head: ClassVar[str] = "head"
+    field: ClassVar[str] = "label"
 
     def inputs(self, batch: Mapping[str, jax.Array], key: jax.Array) -> jax.Array:
         """What the model sees: the images."""
@@ -48,23 +95,27 @@ class Classify:
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """The scalar to minimise, and {"top1"}; rows with `valid` 0 weigh nothing."""
         logits, labels = outputs["logits"], batch["label"]
-        valid = batch.get("valid", jnp.ones(labels.shape, jnp.float32))
+        valid = batch.get("valid", jnp.ones(labels.shape[:1], jnp.float32))
         count = jnp.maximum(jnp.sum(valid), 1.0)
-        losses = cross_entropy(logits, labels, self.label_smoothing)
+        losses = self._losses(logits, labels, self.label_smoothing)
         top1 = jnp.sum(in_top(logits, labels, 1) * valid) / count
         # `where`, because 0 times the infinite loss of a corrupt image is not 0.
         return jnp.sum(jnp.where(valid > 0, losses * valid, 0.0)) / count, {"top1": top1}
 
+    def counts(
+        self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+    ) -> dict[str, Float[Array, ""]]:
+        """Sums over the valid rows of a batch: loss (not smoothed), top1, top5, and the rows."""
+        logits, labels, valid = outputs["logits"], batch["label"], batch["valid"]
+        losses = self._losses(logits, labels, 0.0)
+        return {
+            "loss": jnp.sum(jnp.where(valid > 0, losses * valid, 0.0)),
+            "top1": jnp.sum(in_top(logits, labels, 1) * valid),
+            "top5": jnp.sum(in_top(logits, labels, 5) * valid),
+            "valid": jnp.sum(valid),
+        }
 
-def counts(
-    outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
-) -> dict[str, Float[Array, ""]]:
-    """Sums over the valid rows of a batch: loss (not smoothed), top1, top5, and the rows."""
-    logits, labels, valid = outputs["logits"], batch["label"], batch["valid"]
-    losses = cross_entropy(logits, labels)
-    return {
-        "loss": jnp.sum(jnp.where(valid > 0, losses * valid, 0.0)),
-        "top1": jnp.sum(in_top(logits, labels, 1) * valid),
-        "top5": jnp.sum(in_top(logits, labels, 5) * valid),
-        "valid": jnp.sum(valid),
-    }
+    def _losses(self, logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+        if labels.ndim == 1:
+            return cross_entropy(logits, labels, smoothing)
+        return binary_cross_entropy(logits, labels, smoothing, self.pos_weight)

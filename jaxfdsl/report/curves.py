@@ -46,7 +46,7 @@ def draw(series: dict[str, np.ndarray]) -> Figure:
     end = max(points[-1, 0] for points in series.values())
     for axes, title, metrics in (
         (loss, "Loss", ("loss",)),
-        (accuracy, "Accuracy", ("top1", "top5")),
+        (accuracy, "Accuracy", ("top1", "top5", "miou", "pixel_accuracy")),
         (rate, "Learning rate", ("learning_rate",)),
     ):
         _frame(axes, title, end)
@@ -85,21 +85,22 @@ def _legend(axes: Any) -> None:
 
 def _line(axes: Any, points: np.ndarray, run: str, metric: str, color: str) -> None:
     step, value = points.T
-    if metric in ("loss", "top1") and len(step) > _SMOOTHED:
+    if metric in ("loss", "top1", "miou") and len(step) > _SMOOTHED:
         axes.plot(step, value, color=color, alpha=0.25, linewidth=0.8)
         value = _running_mean(value, len(value) // 50)
     style: dict[str, Any] = {"color": color, "linewidth": 1.6}
-    style["linestyle"] = "--" if metric == "top5" else "-"
+    second = metric in ("top5", "pixel_accuracy")
+    style["linestyle"] = "--" if second else "-"
     if len(step) < 12:  # few enough to be told apart, or a single one
         style.update({"marker": "o", "markersize": 4.5, "clip_on": False})
-        style["markerfacecolor"] = "white" if metric == "top5" else color
+        style["markerfacecolor"] = "white" if second else color
     axes.plot(step, value, label=_label(run, metric, points[-1, 1]), **style)
 
 
 def _label(run: str, metric: str, last: float) -> str:
-    if metric in ("top1", "top5"):
-        return f"{run} top-{metric[3:]}: {last:.1%}"
-    return f"{run}: {last:.3g}"
+    names = {"miou": "mean IoU", "pixel_accuracy": "pixels"}
+    names |= {f"top{k}": f"top-{k}" for k in (1, 5)}
+    return f"{run} {names[metric]}: {last:.1%}" if metric in names else f"{run}: {last:.3g}"
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:

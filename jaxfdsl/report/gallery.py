@@ -1,11 +1,14 @@
-"""`gallery.png`: what the training images look like, a row a category, a column an instance."""
+"""`gallery.png`: what the training images look like, a row a category, a column an instance; of
+scenes, which hold several categories, every one beside its mask.
+"""
 
+import colorsys
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxfdsl.data.sources import Source
@@ -17,9 +20,18 @@ _INK, _PAPER, _EMPTY = (70, 70, 70), (255, 255, 255), (238, 238, 238)
 def write(
     path: epath.PathLike, source: Source, *, rows: int = 10, columns: int = 10
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Writes a PNG with the first instances of the first categories of `source`; returns it."""
-    images = _instances(source, min(rows, source.num_classes), columns)
-    picture = compose(images, f"{source.name}: a row a category, a column an instance", columns)
+    """Writes a PNG with the first instances of the first categories of `source`, or its first
+    scenes; returns it.
+    """
+    masked = "mask" in source.targets
+    count = max(1, columns // 2) if masked else columns
+    images = _instances(source, rows if source.scenes else min(rows, source.num_classes), count)
+    title = "a row a category, a column an instance"
+    if source.scenes:
+        title = f"scenes of {source.num_classes} categories"
+    if masked:
+        title, columns = f"{title}, each beside its mask", 2 * count
+    picture = compose(images, f"{source.name}: {title}", columns)
     with epath.Path(path).open("wb") as file:
         Image.fromarray(picture).save(file, "PNG")
     return picture
@@ -28,9 +40,21 @@ def write(
 def _instances(source: Source, categories: int, count: int) -> list[UInt8[np.ndarray, "n S S C"]]:
     parts = [source.rows_of(category, count) for category in range(categories)]
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    images = np.asarray(jax.jit(source.fields)(rows, source.table)["image"])
-    lengths = [len(next(iter(part.values()))) for part in parts]
+    fields = jax.device_get(jax.jit(source.fields)(rows, source.table))
+    images = fields["image"]
+    if "mask" in source.targets:
+        colour = np.broadcast_to(images, (*images.shape[:3], 3))
+        images = np.stack([colour, painted(fields["mask"])], 1).reshape(-1, *colour.shape[1:])
+    shown = len(images) // len(fields["image"])
+    lengths = [shown * len(next(iter(part.values()))) for part in parts]
     return np.split(images, np.cumsum(lengths)[:-1])
+
+
+def painted(masks: Integer[np.ndarray, "n S S"]) -> UInt8[np.ndarray, "n S S 3"]:
+    """A colour for each class, far from those of the next ones, black for the background."""
+    known = np.arange(1, masks.max(initial=0) + 1)
+    hues = [colorsys.hsv_to_rgb(k * 0.618 % 1, 0.5 + k % 2 / 2, 1.0) for k in known]
+    return np.round(255 * np.array([(0.0, 0.0, 0.0), *hues])).astype(np.uint8)[masks]
 
 
 def compose(

@@ -116,7 +116,7 @@ def test_a_checkpoint_of_eight_devices_goes_on_on_one(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *rows)
 
 
-def as_floats(images, key=None, rows=None):
+def as_floats(images):
     return jnp.repeat(images / jnp.float32(255), 3, axis=-1)
 
 
@@ -141,7 +141,7 @@ def probed(mesh):
         rate=lambda step: 1e-3,
         ema=0.9,
         fields=parts.batches.fields,
-        augment=lambda images, key, rows: images,
+        augment=lambda batch, key, rows: batch,
         mesh=parts.mesh,
         laid=parts.laid,
     )
@@ -167,7 +167,7 @@ def collectives(parts, fields, rows):
         rate=lambda step: 1e-3,
         ema=0.9,
         fields=fields,
-        augment=as_floats,
+        augment=lambda batch, key, rows: batch | {"image": as_floats(batch["image"])},
         mesh=parts.mesh,
         laid=parts.laid,
     )

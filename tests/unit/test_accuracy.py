@@ -12,7 +12,7 @@ import pytest
 from jaxfdsl.data.batches import eval_batches
 from jaxfdsl.data.sources import Source
 from jaxfdsl.evals import accuracy
-from jaxfdsl.objectives import classify
+from jaxfdsl.objectives.classify import Classify
 
 LOGITS = np.random.default_rng(0).normal(0, 2, (50, 12)).astype(np.float32)
 LABELS = np.random.default_rng(1).integers(0, 12, 50).astype(np.int32)
@@ -44,7 +44,7 @@ class Listed(Source):
 
 @jax.jit
 def eval_step(params, rows):
-    return classify.counts({"logits": rows["logits"] + params}, rows)
+    return Classify().counts({"logits": rows["logits"] + params}, rows)
 
 
 @pytest.mark.parametrize("batch_size", [7, 16, 50, 64])

@@ -90,7 +90,7 @@ def test_another_table_under_a_name_is_refused(monkeypatch):
         ({"name": "fractaldb-1k", "colour": "hue"}, "no option 'colour' .did you mean 'color'"),
         ({"name": "fractaldb-1k", "num_classes": 2000}, "fractaldb-1k has 1000 categories"),
         ({"name": "fractaldb-1k", "weights": "0.45"}, "weights='0.45': fractaldb has 'none'"),
-        ({"name": "fractaldb-1k", "pad": 0}, "pad=0: give 1 or more"),
+        ({"name": "fractaldb-1k", "pad": 0}, "pad=0: patches reach 3 pixels"),
         ({"name": "fractaldb-1k", "num_points": "many"}, "num_points='many': its type is int"),
         ({"name": "fractaldb-1k", "size": 20, "pad": 10}, "pad=10 leaves nothing of 20 pixels"),
         ({"name": "fractaldb-1k", "pad": 2}, "patches reach 3 pixels, give 3 or more"),
@@ -100,7 +100,7 @@ def test_another_table_under_a_name_is_refused(monkeypatch):
         ({"name": "fractaldb-1k", "size": 15}, "size=15: give a canvas of 16 to 4096 pixels"),
         ({"name": "fractaldb-1k", "size": 4097}, "size=4097: give a canvas of 16 to 4096"),
         ({"name": "fractaldb-1k", "min_fill": 0.3}, "load 'fractaldb' with num_classes=1000"),
-        ({"name": "fractaldb-1k", "min_fill": float("nan")}, "min_fill=nan: give a finite number"),
+        ({"name": "fractaldb-1k", "min_fill": float("nan")}, "min_fill=nan: give 0 to 1"),
         ({"name": "fractaldb-1k", "flips": 1}, "flips=1: give True or False"),
         ({"name": "fractaldb-1k", "instances": 0}, "None for an endless set"),
     ],
@@ -154,3 +154,39 @@ def test_indices_run_over_categories_first_and_the_endless_set_begins_with_the_f
         db.recipes([30])
     with pytest.raises(TypeError, match="is endless"):
         len(endless)
+
+
+RCDB_FILE = (
+    "Vertex,12\nPerlin_noise,2.5\nline_width,0.05\nCenter_rad,40\nLine_num,30\n"
+    "Oval_rate_x,1.25\nOval_rate_y,1.5\nstart_pos_h,200.5\nstart_pos_w,300\n"
+)
+
+
+def test_the_scripts_contour_files_are_read(tmp_path):
+    (tmp_path / "00000.csv").write_text(RCDB_FILE)
+    (tmp_path / "00001.csv").write_text(RCDB_FILE.replace("Vertex,12", "Vertex,99"))
+    table = generators.read_published(tmp_path)
+    assert table.vertices.tolist() == [12, 99] and table.polygons.tolist() == [30, 30]
+    assert (table.noise[0], table.growth[0], table.radius[0]) == (10240, 819, 40)
+    assert table.oval[0].tolist() == [5120, 6144] and table.centre[0].tolist() == [600, 401]
+    db = generators.load("rcdb", table=tmp_path, size=64)
+    assert db.num_classes == 2 and (np.asarray(db.draw([0])["image"]) < 255).any()
+    with pytest.raises(ValueError, match="not a table of fractaldb, whose fields are"):
+        generators.load("fractaldb", table=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("Line_num,30", "Lines,30", "line 5: no parameter 'Lines'; Vertex, Line_num"),
+        ("Line_num,30\n", "", "no row for Line_num"),
+        ("Line_num,30", "Line_num,thirty", "line 5: 'thirty' is not a number"),
+        ("Line_num,30", "Line_num,nan", "line 5: Line_num must be finite"),
+        ("Line_num,30", "Line_num,3000", "3000 polygons: give at most"),
+        ("Vertex,12", "Vertex,201", "vertices must be 1 to 200"),
+    ],
+)
+def test_malformed_contour_files_are_named_with_their_line(tmp_path, old, new, words):
+    (tmp_path / "00000.csv").write_text(RCDB_FILE.replace(old, new))
+    with pytest.raises(ValueError, match=words):
+        generators.load("rcdb", table=tmp_path)

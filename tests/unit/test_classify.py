@@ -56,9 +56,54 @@ def test_counts_are_sums_over_valid_rows():
     logits, labels = some(40, 12)
     valid = (np.arange(40) < 33).astype(np.float32)
     batch = {"label": jnp.asarray(labels), "valid": jnp.asarray(valid)}
-    sums = classify.counts({"logits": jnp.asarray(logits)}, batch)
+    sums = Classify().counts({"logits": jnp.asarray(logits)}, batch)
     order = np.argsort(-logits[:33], axis=1)
     hits = order == labels[:33, None]
     assert sums["valid"] == 33
     assert sums["top1"] == hits[:, :1].sum()
     assert sums["top5"] == hits[:, :5].sum()
+
+
+def several(count=6, classes=9):
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 2, (count, classes)).astype(np.float32)
+    labels = np.array([random.permutation(classes)[:4] for _ in range(count)], np.int32)
+    labels[0, 2:], labels[1] = -1, -1  # two labels, none
+    return logits, labels
+
+
+def multi_hot(labels, classes):
+    hot = np.zeros((len(labels), classes))
+    for row, own in enumerate(labels):
+        hot[row, own[own >= 0]] = 1
+    return hot
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("pos_weight", [True, False])
+def test_several_labels_have_the_published_binary_cross_entropy(smoothing, pos_weight):
+    logits, labels = several()
+    hot, x = multi_hot(labels, 9), logits.astype(np.float64)
+    target = hot * (1 - smoothing) + smoothing / 9
+    weight = 9 / np.maximum(hot.sum(1, keepdims=True), 1) if pos_weight else 1
+    one, other = (np.log1p(np.exp(-sign * x)) for sign in (1, -1))
+    expected = (weight * target * one + (1 - target) * other).mean(1)
+    found = classify.binary_cross_entropy(
+        jnp.asarray(logits), jnp.asarray(labels), smoothing, pos_weight
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_best_of_several_labels_counts_and_an_image_without_any_is_never_right():
+    logits, labels = several(200)
+    batch = {"label": jnp.asarray(labels), "valid": jnp.ones(200)}
+    sums = Classify(0.1).counts({"logits": jnp.asarray(logits)}, batch)
+    order = np.argsort(-logits, axis=1)
+    hits = np.take_along_axis(multi_hot(labels, 9), order, axis=1)
+    assert sums["top1"] == hits[:, 0].sum()
+    assert sums["top5"] == hits[:, :5].any(1).sum()
+    plain = classify.binary_cross_entropy(jnp.asarray(logits), jnp.asarray(labels))
+    np.testing.assert_allclose(sums["loss"], plain.sum(), rtol=1e-5)
+    loss, metrics = Classify(0.0).loss({"logits": jnp.asarray(logits)}, batch)
+    np.testing.assert_allclose(loss, plain.mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["top1"], hits[:, 0].mean(), rtol=1e-6)

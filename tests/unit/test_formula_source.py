@@ -75,3 +75,24 @@ def test_an_unknown_kind_is_refused():
     entry.kind = "folder"
     with pytest.raises(ConfigError, match="kind='folder' is unknown: type 'formula' or 'tfds'"):
         sources.build(entry, seed=0, train=True)
+
+
+def test_the_host_draws_the_same_batch_as_the_device():
+    on = {
+        where: sources.build(
+            config.formula_source("exfractaldb-1k", size=32, draw_on=where),
+            seed=1,
+            train=True,
+        )
+        for where in ("device", "host")
+    }
+    rows = {where: source.rows(np.arange(9)) for where, source in on.items()}
+    assert "image" not in rows["device"] and on["host"].decodes and not on["device"].decodes
+    assert rows["host"]["image"].shape == (9, 32, 32, 1)
+    fields = {where: jax.jit(on[where].fields)(rows[where], on[where].table) for where in on}
+    assert fields["host"].keys() == fields["device"].keys()
+    for name, values in fields["device"].items():
+        np.testing.assert_array_equal(np.asarray(values), np.asarray(fields["host"][name]))
+    assert on["host"].fingerprint == on["device"].fingerprint
+    with pytest.raises(ConfigError, match=r"a\.draw_on='tpu': type --config\.a\.draw_on=device"):
+        sources.build(config.formula_source(draw_on="tpu"), seed=0, train=True, field="a")

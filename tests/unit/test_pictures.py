@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from jaxfdsl import generators
 from jaxfdsl.generators import dataset
@@ -81,44 +80,15 @@ def test_exfractaldb_equals_numpy(solid):
         np.testing.assert_array_equal(image, expected)
 
 
-@pytest.mark.parametrize("color", ["gray", "hue", "density", "exfractaldb"])
-def test_bytes_do_not_hang_on_batch_platform_path_or_devices(color):
-    if color == "exfractaldb":
-        db = generators.load("exfractaldb-1k", size=96)
-    else:
-        db = generators.load("fractaldb-1k", size=96, num_points=20_000, color=color)
-    recipes = np.stack([np.arange(256) * 3, np.arange(256) * 11], 1).astype(np.uint32)
+@pytest.mark.parametrize("color", ["hue", "density"])
+def test_bytes_of_colours_do_not_hang_on_the_way_they_are_drawn(color):
+    db = generators.load("fractaldb-1k", size=64, num_points=9000, color=color)
+    recipes = np.stack([np.arange(12) * 3, np.arange(12) * 11], 1).astype(np.uint32)
     whole = np.asarray(db.draw_recipes(recipes)["image"])
-    alone = np.concatenate(
-        [np.asarray(db.draw_recipes(recipes[i : i + 1])["image"]) for i in range(4)]
-    )
-    np.testing.assert_array_equal(whole[:4], alone)
-
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    sharded = jax.jit(
-        jax.shard_map(
-            lambda r, t: db.fields(r, t)["image"],
-            mesh=mesh,
-            in_specs=(P("data"), P()),
-            out_specs=P("data"),
-            check_vma=False,
-        )
-    )
-    np.testing.assert_array_equal(whole, np.asarray(sharded(jnp.asarray(recipes), db.table)))
-
     for platform in ("gpu", "tpu"):  # their ways to draw, here on the CPU
         draw = jax.jit(dataset.draw_recipes, static_argnums=(0, 1, 4))
-        other = draw(db.family, 96, jnp.asarray(recipes[:12]), db.table, platform)["image"]
-        np.testing.assert_array_equal(whole[:12], np.asarray(other))
-
-
-def test_a_tpu_draws_without_a_scatter():
-    db = generators.load("exfractaldb-1k")
-    draw = jax.jit(dataset.draw_recipes, static_argnums=(0, 1, 4))
-    recipes = jax.ShapeDtypeStruct((256, 2), jnp.uint32)
-    traced = draw.trace(db.family, 224, recipes, db.table, "tpu")
-    program = traced.lower(lowering_platforms=("tpu",)).as_text()
-    assert "stablehlo.scatter" not in program and "stablehlo.dot_general" in program
+        other = draw(db.family, 64, jnp.asarray(recipes), db.table, platform)["image"]
+        np.testing.assert_array_equal(whole, np.asarray(other))
 
 
 def test_an_orbit_that_grows_for_ever_is_drawn_at_the_scale_it_reached():
