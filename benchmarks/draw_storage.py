@@ -4,7 +4,7 @@
 
 The first is counted as it happens: the sizes of all files that are not Python code and that
 `generators.load` opens. The second is an estimate: the mean of `--images` RGB PNGs of random
-images, as PIL writes them, times the images of the set.
+images, as PIL writes them, times the images of the set, and the mean's standard error.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from jaxfdsl import generators
+from jaxfdsl.generators import catalog
 
 NAMES = ("visualatom-1k", "visualatom-21k", "rcdb-1k", "fractaldb-1k", "exfractaldb-21k")
 
@@ -39,8 +40,8 @@ def opened_bytes(name: str) -> int:
     return sum(seen.values())
 
 
-def png_bytes(name: str, count: int, seed: int = 0) -> tuple[float, int]:
-    """The mean size of a PNG over `count` random images, and how many images the set has."""
+def png_bytes(name: str, count: int, seed: int = 0) -> tuple[np.ndarray, int]:
+    """The sizes of the PNGs of `count` random images, and how many images the set has."""
     db = generators.load(name)
     chosen = np.random.default_rng(seed).integers(0, len(db), count)
     sizes = []
@@ -50,23 +51,26 @@ def png_bytes(name: str, count: int, seed: int = 0) -> tuple[float, int]:
             picture = image.squeeze() if image.shape[-1] == 1 else image
             Image.fromarray(picture).convert("RGB").save(file, "png")
             sizes.append(len(file.getvalue()))
-    return float(np.mean(sizes)), len(db)
+    return np.array(sizes), len(db)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--names", nargs="+", default=NAMES)
     args = parser.parse_args()
     print("| set | data on disk, kB | images | mean RGB PNG, kB | as PNGs, GB |")
     print("|---|---|---|---|---|")
     for name in args.names:
-        data, (mean, images) = opened_bytes(name), png_bytes(name, args.images)
+        data, (sizes, images) = opened_bytes(name), png_bytes(name, args.images)
+        mean, error = sizes.mean(), sizes.std() / len(sizes) ** 0.5
         print(
-            f"| {name} | {data / 1e3:.1f} | {images:,} | {mean / 1e3:.1f} | "
+            f"| {name} | {data / 1e3:.1f} | {images:,} | {mean / 1e3:.1f} +- {error / 1e3:.1f} | "
             f"{mean * images / 1e9:,.1f} |",
             flush=True,
         )
+    shipped = sum(file.stat().st_size for file in catalog.TABLES.iterdir())
+    print(f"\nAll tables that ship: {shipped / 1e3:.1f} kB.")
 
 
 if __name__ == "__main__":

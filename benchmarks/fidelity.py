@@ -98,7 +98,7 @@ def ours(table, rows, batch=250):
         def one(args):
             p, w = args
             maps = fractaldb.apply_weight(p.maps, w, fractaldb.WEIGHT_UNIT)
-            r, c = family._pixels(p, maps, SIZE, POINTS, True)
+            r, c = family.pixels(p, maps, SIZE, POINTS, family.pad, True)
             return raster.raster(r, c, SIZE)
 
         return jax.lax.map(one, (params, weight))

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int32, UInt32
 
 from .colour import hsv
 from .noise import GOLDEN, below, hash32
-from .stages import Settle
+from .stages import Settle, at_once
 
 HEIGHT_BITS = 12
 DECAYS = 256
@@ -42,7 +42,7 @@ def plasma(
     levels = max((size - 1).bit_length(), 1)
     for level in range(levels):
         side = size if level == levels - 1 else 2 * grid.shape[0] - 1
-        cut = settle if level >= SMALL else lambda arrays: arrays
+        cut = settle if level >= SMALL else at_once
         words = _refine(grid, hash32(key ^ np.uint32(level + 1)), reach[level], side, cut)
         pairs = lax.bitcast_convert_type(words, jnp.int16)
         grid = cut(pairs.reshape(words.shape[0], -1)[:, :side].astype(jnp.int32))

@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Int32, UInt8, UInt32
 
 from .noise import GOLDEN, hash32
+from .stages import Settle, at_once
 
 ON = np.uint32(0x80402010)  # 256/511 of 2**32
 
@@ -46,11 +47,8 @@ def masked_sum(padded: Int32[Array, "P Q"], bits: UInt32[Array, ""]) -> Int32[Ar
     points just outside of the frame reach into it.
     """
     mask = bits.astype(jnp.int32)
-    height, width = padded.shape[0] - 2, padded.shape[1] - 2
-    windows = [padded[r : r + height, c : c + width] for r in range(3) for c in range(3)]
-    return functools.reduce(
-        jnp.add, [window & -((mask >> i) & 1) for i, window in enumerate(windows)]
-    )
+    windows = enumerate(_windows(padded))
+    return functools.reduce(jnp.add, [window & -((mask >> i) & 1) for i, window in windows])
 
 
 def last_writer(
@@ -58,6 +56,7 @@ def last_writer(
     pixels: UInt32[Array, "H W"],
     key: UInt32[Array, ""],
     patched: bool,
+    settle: Settle = at_once,
 ) -> Int32[Array, "H W"]:
     """A number in [1, 2**31) naming the point that is uppermost on each pixel, 0 where there is
     none.
@@ -67,10 +66,11 @@ def last_writer(
     """
     rank = (hash32(pixels * GOLDEN + hash32(~key)) >> np.uint32(1)).astype(jnp.int32)
     rank = jnp.where(occupied > 0, jnp.maximum(rank, 1), 0)
-    return functools.reduce(jnp.maximum, _windows(rank)) if patched else rank
+    if not patched:
+        return rank
+    return functools.reduce(jnp.maximum, _windows(settle(jnp.pad(rank, 1))))
 
 
-def _windows(image: Array) -> list[Array]:
-    height, width = image.shape
-    padded = lax.optimization_barrier(jnp.pad(image, 1))  # else XLA pads again for each of the nine
+def _windows(padded: Array) -> list[Array]:
+    height, width = padded.shape[0] - 2, padded.shape[1] - 2
     return [padded[r : r + height, c : c + width] for r in range(3) for c in range(3)]

@@ -19,6 +19,11 @@ Arrays = TypeVar("Arrays")
 Settle = Callable[[Arrays], Arrays]
 
 
+def at_once(arrays: Arrays) -> Arrays:
+    """The arrays as they are: no cut."""
+    return arrays
+
+
 def settler(never: Bool[Array, ""] | None) -> Settle:
     """A function that returns its integer arrays as they are, computed in full before any reader.
 
@@ -26,7 +31,7 @@ def settler(never: Bool[Array, ""] | None) -> Settle:
     images are drawn side by side: the function then does nothing.
     """
     if never is None:
-        return lambda arrays: arrays
+        return at_once
 
     def settle(arrays):
         def body(state):

@@ -9,7 +9,6 @@ from .views import floor_quotient
 
 TABLE = 4096  # entries a turn: straight lines between them are 3e-7 off
 COSINE_BITS = 20
-MOST_PARTS = 4096  # so that every quotient stays below 2**24
 
 
 @functools.cache
@@ -27,7 +26,9 @@ def wrap(number: Int32[Array, "*n"], parts: Int32[Array, ""]) -> Int32[Array, "*
 def cosine_sine(
     number: Int32[Array, "*n"], parts: Int32[Array, ""], table: Int32[Array, " 4097"]
 ) -> tuple[Int32[Array, "*n"], Int32[Array, "*n"]]:
-    """cos and sin of number / parts turns in Q20, good to 2e-6. 0 <= number < parts < 4096."""
+    """cos and sin of number / parts turns in Q20, good to 2e-6. 0 <= number < parts < 4096,
+    so that every quotient stays below 2**24.
+    """
     place = floor_quotient(number * TABLE, parts)
     rest = number * TABLE - place * parts
 

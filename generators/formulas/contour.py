@@ -18,7 +18,7 @@ from . import radial
 NOISE_BITS, GROWTH_BITS, OVAL_BITS = 12, 14, 12
 LIMITS: dict[str, tuple[float, float]] = {
     "vertices": (3, 1000),
-    "polygons": (1, 200),
+    "polygons": (1, radial.MOST_POLYGONS),
     "noise": (0, 8),
     "growth": (0, 1),
     "radius": (0, 200),

@@ -50,11 +50,14 @@ class Category(NamedTuple):
     exponent: Int32[Array, "*n"]  # 2 and so many eighths
 
 
-@functools.cache
 def ratios() -> np.ndarray:
-    """int32[32], Q8: largest over smallest radius, from 4 1/6 to the published 1 / .03."""
-    steps = np.arange(RATIOS) - (RATIOS - 1)
-    return np.round(256 / 0.03 * 8 ** (steps / (RATIOS - 1))).astype(np.int32)
+    """float64[32]: largest over smallest radius, from 4 1/6 to the published 1 / .03."""
+    return 8 ** (np.arange(RATIOS) / (RATIOS - 1) - 1) / 0.03
+
+
+def ratio_bounds() -> np.ndarray:
+    """int32[32], Q8: from which ratio on each of `ratios` is the nearest."""
+    return np.round(256 * ratios() * 8 ** (-0.5 / (RATIOS - 1))).astype(np.int32)
 
 
 @functools.cache
@@ -64,7 +67,7 @@ def radius_steps() -> np.ndarray:
     a uniform number.
     """
     exponent = (2 + np.arange(MOST[3] + 1) / 8)[:, None, None]
-    ratio = (ratios() / 256)[:, None]
+    ratio = ratios()[:, None]
     radius = 1 + (ratio - 1) * np.arange(RADII) / (RADII - 1)
     share = np.cumsum(radius**-exponent - ratio**-exponent, -1)
     share = share / share[..., -1:]
@@ -98,7 +101,7 @@ class DeadLeaves:
 
     def constants(self) -> dict[str, np.ndarray]:
         """Arrays that every image reads beside its category; they travel with the table."""
-        return {"radii": radius_steps(), "ratios": ratios(), "turns": turns()}
+        return {"radii": radius_steps(), "ratios": ratio_bounds(), "turns": turns()}
 
     def check(self, table: Category, size: int) -> None:
         """Refuses numbers outside the ranges."""

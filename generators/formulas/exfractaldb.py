@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8, UInt32
 
 from ..drawing import chaos, noise, raster, silhouette, views
-from .systems import Category, apply_weight, check_headroom, propose_system
+from . import systems
+from .systems import apply_weight, check_headroom, propose_system
 
 WEIGHT_UNIT = 10
 LEVELS = (4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16)  # tenths
@@ -76,7 +77,7 @@ class ExFractalDB:
     chains: ClassVar[int] = 200
     orbit_seed: ClassVar[int] = 1
     search_points: ClassVar[int] = 10_000
-    Category: ClassVar[type] = Category
+    Category: ClassVar[type] = systems.Category
     VARYING: ClassVar[tuple[str, ...]] = VARYING
     limits: ClassVar[dict[str, tuple[float, float]]] = {
         "min_variance": (0.0, 1.0),
@@ -104,7 +105,7 @@ class ExFractalDB:
             else views.random_rotations(ROTATIONS),
         }
 
-    def check(self, table: Category, size: int) -> None:
+    def check(self, table: systems.Category, size: int) -> None:
         """Refuses what could not be drawn: sums that could leave int32."""
         most = int(self._weights().max()) / WEIGHT_UNIT
         check_headroom(table, [most], WEIGHT_UNIT, f"weights={self.weights!r}")
@@ -113,13 +114,13 @@ class ExFractalDB:
                 f"num_points={self.num_points}: give fewer than {2**17} for int32 sums"
             )
 
-    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
+    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> systems.Category:
         """Candidate `number` -> its system: n ~ U{2..7}, coefficients ~ U[-1, 1), p proportional to
         |det|.
         """
-        return Category(*propose_system(number, 3, xp, self.varying, REFERENCE))
+        return systems.Category(*propose_system(number, 3, xp, self.varying, REFERENCE))
 
-    def score(self, params: Category, branch: bool = False) -> Float[Array, ""]:
+    def score(self, params: systems.Category, branch: bool = False) -> Float[Array, ""]:
         """The least variance over the three axes of the normalised cloud, exact to 2**-16."""
         points = self._cloud(params, params.maps, self.search_points, branch)
         count = points[0].shape[0]
@@ -133,7 +134,7 @@ class ExFractalDB:
 
     def draw(
         self,
-        params: Category,
+        params: systems.Category,
         seed: UInt32[Array, ""],
         size: int,
         constants: dict[str, Array],
@@ -152,7 +153,7 @@ class ExFractalDB:
 
     def draw_views(
         self,
-        params: Category,
+        params: systems.Category,
         row: UInt32[Array, ""],
         size: int,
         constants: dict[str, Array],

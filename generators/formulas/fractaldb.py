@@ -24,8 +24,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int32, UInt8, UInt32
 
-from ..drawing import chaos, colour, noise, patch, raster, silhouette
-from .systems import Category, apply_weight, check_headroom, fingerprint, propose_system
+from ..drawing import chaos, colour, noise, patch, raster, silhouette, stages
+from . import systems
+from .systems import apply_weight, check_headroom, fingerprint, propose_system
 
 WEIGHT_UNIT = 400  # every published multiplier is a multiple of 1/400
 MULTIPLIERS = {  # weights_<name>.csv: the four levels beside 1
@@ -100,7 +101,7 @@ class FractalDB:
     search_size: ClassVar[int] = 512
     search_pad: ClassVar[int] = 6
     search_points: ClassVar[int] = 100_000
-    Category: ClassVar[type] = Category
+    Category: ClassVar[type] = systems.Category
     VARYING: ClassVar[tuple[str, ...]] = VARYING
     limits: ClassVar[dict[str, tuple[float, float]]] = {
         "pad": (0, 2048),
@@ -130,7 +131,7 @@ class FractalDB:
             return {"weights": weight_rows(self.weights)}
         return {"weights": np.full((1, 6), WEIGHT_UNIT, np.int32)}
 
-    def check(self, table: Category, size: int) -> None:
+    def check(self, table: systems.Category, size: int) -> None:
         """Refuses what could not be drawn: sums beyond int32 under the weights, a pad without
         room.
         """
@@ -146,13 +147,13 @@ class FractalDB:
             most = [int(self.constants()["weights"].max()) / WEIGHT_UNIT]
         check_headroom(table, most, WEIGHT_UNIT, f"weights={self.weights!r}")
 
-    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
+    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> systems.Category:
         """Candidate `number` -> its system: n ~ U{2..7}, coefficients ~ U[-1, 1), p proportional to
         |det|.
         """
-        return Category(*propose_system(number, 2, xp, self.varying, REFERENCE))
+        return systems.Category(*propose_system(number, 2, xp, self.varying, REFERENCE))
 
-    def score(self, params: Category, branch: bool = False) -> Float[Array, ""]:
+    def score(self, params: systems.Category, branch: bool = False) -> Float[Array, ""]:
         """Share of occupied pixels of the unweighted system at 512 x 512 with 100,000 points,
         padding included.
         """
@@ -164,7 +165,7 @@ class FractalDB:
 
     def draw(
         self,
-        params: Category,
+        params: systems.Category,
         seed: UInt32[Array, ""],
         size: int,
         constants: dict[str, Array],
@@ -192,7 +193,8 @@ class FractalDB:
         pixel = lax.iota(jnp.uint32, size)
         pixel_row, pixel_col = _mirror(pixel, upside_down, size), _mirror(pixel, mirrored, size)
         pixels = pixel_row[:, None] * np.uint32(size) + pixel_col
-        return {"image": self._paint(rows, cols, pixels, key, size, backend)}
+        settle = stages.settler(params.num_maps < 0 if branch else None)
+        return {"image": self._paint(rows, cols, pixels, key, size, backend, settle)}
 
     @property
     def _flips(self) -> np.uint32:
@@ -226,7 +228,9 @@ class FractalDB:
         cols, rows = (_fit(v, size, pad) for v in (x, y))
         return rows, cols
 
-    def _paint(self, rows, cols, pixels, key, size: int, backend) -> UInt8[Array, "size size c"]:
+    def _paint(
+        self, rows, cols, pixels, key, size: int, backend, settle
+    ) -> UInt8[Array, "size size c"]:
         patched = self._patched
         if self.render in ("outline", "filled"):
             return self._shape(rows, cols, pixels, key, size, backend)
@@ -239,10 +243,10 @@ class FractalDB:
         if self.color == "gray":
             seen = (patch.dilate(occupied) if patched else occupied) & coin
             return (seen * GRAY)[..., None]
-        rank = patch.last_writer(occupied, pixels, key, patched)
+        rank = patch.last_writer(occupied, pixels, key, patched, settle)
         palette = jnp.asarray(colour.pack(colour.hsi_palette()))
         chosen = jnp.where((rank > 0) & (coin > 0), palette[rank & 127], np.uint32(0))
-        return colour.unpack(lax.optimization_barrier(chosen))
+        return colour.unpack(settle(chosen))
 
     def _coin(self, pixels, key):
         return patch.coin(pixels, key) if self._patched and self.pattern == "patch" else np.uint8(1)

@@ -12,6 +12,7 @@ from ..drawing.chaos import LINEAR_BITS, TRANSLATION_BITS
 from .systems import Category, det_thresholds
 
 TRIES = 4
+GREATEST = 1.25  # coefficient for which `contracts` is right of every scaled map
 SCALE_UNIT = 1024
 SCALES = (819, 1126)  # .8 to 1.1
 TURNS, TURN_REACH = 1024, 0.5  # angles, radians

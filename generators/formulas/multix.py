@@ -23,6 +23,7 @@ from jaxtyping import Array, Int32, Shaped, UInt32
 
 from ..drawing import colour, noise, raster, stages
 from ..drawing.resample import paste
+from . import systems
 from .contractive import VARYING
 from .svd_fractal import (
     DENSITIES,
@@ -38,7 +39,7 @@ from .svd_fractal import (
     look_up,
     plasma,
 )
-from .systems import Category, fingerprint
+from .systems import fingerprint
 
 SCENES = 0x4D583130  # apart from the keys of single fractals
 NONE = 2**30  # above any category
@@ -68,7 +69,7 @@ class MultiX:
     version: ClassVar[int] = 1
     canvas: ClassVar[int] = 224
     channels: ClassVar[int] = 3
-    Category: ClassVar[type] = Category
+    Category: ClassVar[type] = systems.Category
     VARYING: ClassVar[tuple[str, ...]] = VARYING
     limits: ClassVar[dict[str, tuple[float, float]]] = {
         "objects": (1, 32),
@@ -86,19 +87,19 @@ class MultiX:
         """Arrays that every image reads beside the table."""
         return self.single.constants()
 
-    def check(self, table: Category, size: int) -> None:
+    def check(self, table: systems.Category, size: int) -> None:
         """Refuses what could not be drawn."""
         self.single.check(table, size)
         if len(table.num_maps) >= 2**16:
             raise ValueError(f"{len(table.num_maps)} categories: a scene picks from at most 65,535")
 
-    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
+    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> systems.Category:
         """Candidate `number` -> its system, the same as that of `SVDFractal`."""
         return self.single.propose(number, xp)
 
     def compose(
         self,
-        table: Category,
+        table: systems.Category,
         seed: UInt32[Array, ""],
         size: int,
         constants: dict[str, Array],

@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8, UInt32
 
 from ..drawing import noise, patch, raster
+from . import systems
 from .contractive import propose_contractive
 from .fractaldb import FractalDB
-from .systems import Category
 
 TOLERANCE = 0.1
 MAPS = 2
@@ -54,7 +54,7 @@ class Perturbed:
     version: ClassVar[int] = 1
     canvas: ClassVar[int] = 512
     channels: ClassVar[int] = 1
-    Category: ClassVar[type] = Category
+    Category: ClassVar[type] = systems.Category
     VARYING: ClassVar[tuple[str, ...]] = VARYING
     limits: ClassVar[dict[str, tuple[float, float]]] = {
         "sigma": (0.5, 5.5),
@@ -95,17 +95,17 @@ class Perturbed:
         """Arrays that every image reads beside its category; they travel with the table."""
         return self.pipeline.constants()
 
-    def check(self, table: Category, size: int) -> None:
+    def check(self, table: systems.Category, size: int) -> None:
         """Refuses what could not be drawn: sums beyond int32, a pad without room."""
         self.pipeline.check(table, size)
 
-    def base_system(self) -> Category:
+    def base_system(self) -> systems.Category:
         """The system that all classes are perturbations of, on the host."""
         factor = (self.sigma - TOLERANCE, self.sigma + TOLERANCE)
         number = np.array(self.base, np.uint32)
         return propose_contractive(number, np, maps=(MAPS, MAPS), factor=factor)
 
-    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
+    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> systems.Category:
         """Candidate `number` -> the base under its own twelve perturbations."""
         base = self.base_system()
         words = noise.mix(number[..., None], xp.arange(len(VARYING), dtype=xp.uint32))
@@ -124,13 +124,13 @@ class Perturbed:
             shift = ((maps[:, 4:] >> 6) * shift + 2**9) >> 10
         own = maps + xp.concatenate([linear, shift], -1)
         rest = xp.broadcast_to(own[..., -1:, :], (*number.shape, base.maps.shape[0] - MAPS, 6))
-        return Category(
+        return systems.Category(
             xp.concatenate([own, rest], -2),
             xp.broadcast_to(xp.asarray(base.thresholds), (*number.shape, base.maps.shape[0])),
             xp.broadcast_to(xp.asarray(base.num_maps), number.shape),
         )
 
-    def score(self, params: Category, branch: bool = False) -> Float[Array, ""]:
+    def score(self, params: systems.Category, branch: bool = False) -> Float[Array, ""]:
         """Share of lit pixels at 512 x 512 with 100,000 points, 256 of 511 of the patches' support
         when masks are random.
         """
@@ -144,7 +144,7 @@ class Perturbed:
 
     def draw(
         self,
-        params: Category,
+        params: systems.Category,
         seed: UInt32[Array, ""],
         size: int,
         constants: dict[str, Array],

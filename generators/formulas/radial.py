@@ -50,9 +50,9 @@ class Rays(NamedTuple):
     the vertices and the next is the first vertex again.
     """
 
-    start: tuple[Int32[Array, " V"], Int32[Array, " V"]]  # Q14
-    growth: tuple[Int32[Array, " V"], Int32[Array, " V"]]  # Q14
-    swing: tuple[Int32[Array, " V"], Int32[Array, " V"]]  # Q12
+    start: tuple[Int32[Array, " V"], ...]  # Q14
+    growth: tuple[Int32[Array, " V"], ...]  # Q14
+    swing: tuple[Int32[Array, " V"], ...]  # Q12
 
 
 Sums = tuple[Int32[Array, " V"], Int32[Array, " V"]]  # of the noise so far, Q12
@@ -142,13 +142,16 @@ def check(table: Category, ranges: Ranges, size: int, gain: int, most_vertices: 
     worst = {}
     for name, values in table._asdict().items():
         low, high = int(np.min(values)), int(np.max(values))
-        if low < (0 if name != "centre" else -(2**15)):
-            raise ValueError(f"{name}={low} in the table: give 0 or more")
+        least = {"vertices": 1, "centre": -(2**15)}.get(name, 0)
+        if low < least:
+            raise ValueError(f"{name}={low} in the table: give {least} or more")
+        if name in ("vertices", "polygons") and high > ranges[name][1]:
+            raise ValueError(
+                f"{name}={high} in the table: load it with {name}=({ranges[name][0]}, {high})"
+            )
         worst[name] = max(high, -low, ranges[name][1])
-    if worst["vertices"] > most_vertices or int(np.min(table.vertices)) < 1:
-        raise ValueError(f"the table's vertices must be 1 to {most_vertices} a polygon")
     if worst["polygons"] > MOST_POLYGONS:
-        raise ValueError(f"{worst['polygons']} polygons: give at most {MOST_POLYGONS}")
+        raise ValueError(f"polygons={worst['polygons']}: give at most {MOST_POLYGONS}")
     if worst["frequencies"] * most_vertices >= 2**24:
         raise ValueError(f"a frequency of {worst['frequencies']}: give a smaller one")
     swing, growth = gain * worst["noise"] / 2**12, (worst["noise"] / 2**12) + 1
@@ -315,8 +318,9 @@ def _one_by_one(canvas, params: Category, key, ink, tables, size: int, gain: int
         first, sums, (x, y, keys) = (
             lax.switch(chosen, ways, first, sums) if len(ways) > 1 else ways[0](first, sums)
         )
-        ends = (x, y) if points else (jnp.roll(x, -1), jnp.roll(y, -1))
-        return first, sums, polyline.segments(canvas, x, y, *ends, keys, size, ends=points)
+        to_x, to_y = (x, y) if points else (jnp.roll(x, -1), jnp.roll(y, -1))
+        drawn = polyline.segments(canvas, x, y, to_x, to_y, keys, size, ends=points)
+        return first, sums, drawn
 
     state = (jnp.int32(0), rest(buckets[-1]), canvas)
     return lax.while_loop(lambda state: state[0] < params.polygons, some, state)[2]

@@ -24,9 +24,9 @@ from jaxtyping import Array, Int32, UInt8, UInt32
 
 from ..drawing import background, chaos, colour, noise, patch, raster, silhouette, stages
 from ..drawing.blur import blur, side_weights
-from . import jitter
+from . import jitter, systems
 from .contractive import VARYING, propose_contractive
-from .systems import Category, check_headroom, fingerprint
+from .systems import check_headroom, fingerprint
 
 DENSITIES = 256
 SCENERY_START = 64  # of an image's words
@@ -86,7 +86,7 @@ class SVDFractal:
     canvas: ClassVar[int] = 224
     channels: ClassVar[int] = 3
     chains: ClassVar[int] = 512
-    Category: ClassVar[type] = Category
+    Category: ClassVar[type] = systems.Category
     VARYING: ClassVar[tuple[str, ...]] = VARYING
     limits: ClassVar[dict[str, tuple[int, int]]] = {"varying": (1, len(VARYING))}
 
@@ -94,17 +94,25 @@ class SVDFractal:
         """Arrays that every image reads beside its category; they travel with the table."""
         return {"reaches": background.reaches(), "side_weights": side_weights()}
 
-    def check(self, table: Category, size: int) -> None:
+    def check(self, table: systems.Category, size: int) -> None:
         """Refuses what could not be drawn: sums that could leave int32."""
-        check_headroom(table, [1.1, 1.1], jitter.SCALE_UNIT, f"jitter={self.jitter!r}")
+        options = f"jitter={self.jitter!r}"
+        check_headroom(table, [1.1, 1.1], jitter.SCALE_UNIT, options)
+        greatest = np.abs(table.maps[..., :4]).max((1, 2)) / 2**chaos.LINEAR_BITS
+        if self.jitter != "none" and greatest.max() > jitter.GREATEST:
+            bad = int(np.argmax(greatest))
+            raise ValueError(
+                f"category {bad}: {options} wants coefficients of at most {jitter.GREATEST} in "
+                f"magnitude, not {greatest[bad]:.2f}: give smaller ones or jitter='none'"
+            )
 
-    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
+    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> systems.Category:
         """Candidate `number` -> its system of two to four contractions."""
         return propose_contractive(number, xp, varying=self.varying)
 
     def draw(
         self,
-        params: Category,
+        params: systems.Category,
         seed: UInt32[Array, ""],
         size: int,
         constants: dict[str, Array],
@@ -129,7 +137,7 @@ class SVDFractal:
 
     def density(
         self,
-        params: Category,
+        params: systems.Category,
         bits: Draws,
         size: int,
         settle: stages.Settle,

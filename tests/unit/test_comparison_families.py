@@ -130,8 +130,8 @@ def float_leaves(rng, category, size):
     shape, small, large, exponent = category
     radii = np.linspace(small / 65536, large / 65536, 200)
     share = np.cumsum(radii ** (-2 - exponent / 8) - radii[-1] ** (-2 - exponent / 8))
-    uniform = rng.random(5000) * share[-1]
-    radius = np.array([radii[np.abs(share - u).argmin()] for u in uniform])
+    middle = (share[1:] + share[:-1]) / 2 / share[-1]
+    radius = radii[np.searchsorted(middle, rng.random(5000))]  # that of the nearest share
     radius = np.maximum((radius * size).astype(int), 1)
     kind = rng.integers(6, size=5000) if shape == 6 else np.full(5000, shape)
     centre = np.floor(rng.random((5000, 2)) * size)
@@ -157,7 +157,8 @@ def float_leaves(rng, category, size):
                 reach = int(np.sqrt(r * r - dy * dy))
                 pen.line((x - reach, y + dy, x + reach, y + dy), number)
         else:
-            pen.polygon(corners[number - 1], number, number)
+            pen.polygon(corners[number - 1], number)
+            pen.line(corners[number - 1] + corners[number - 1][:2], number)
         if image.getextrema()[0]:
             break
     colours = np.vstack([np.zeros(3), np.floor(rng.random((5000, 3)) * 255)])

@@ -214,7 +214,7 @@ def test_varying_leaves_the_rest_in_the_middle(family):
     ("settings", "words"),
     [
         ({"noise": (0.0, float("nan"))}, "noise=.*give 0 to 8"),
-        ({"polygons": (0, 200)}, "polygons=.*give 1 to 200"),
+        ({"polygons": (0, 200)}, "polygons=.*give 1 to 256"),
         ({"vertices": (2, 200)}, "vertices=.*give 3 to 1000"),
         ({"radius": (60, 10)}, "radius=.*give the smaller number first"),
         ({"background": "grey"}, "background='grey'.*'white', 'black'"),
@@ -233,8 +233,11 @@ def test_tables_that_cannot_be_drawn_are_refused(family):
     table = categories.from_numbers(family, np.arange(2))
     most = family.vertices[1]
     for broken, words in (
-        (table._replace(vertices=table.vertices * 0 + most + 1), f"1 to {most} a polygon"),
-        (table._replace(polygons=table.polygons * 0 + 5000), "at most 256"),
+        (
+            table._replace(vertices=table.vertices * 0 + most + 1),
+            rf"vertices={most + 1} .* load it with vertices=\(\d+, {most + 1}\)",
+        ),
+        (table._replace(polygons=table.polygons * 0 + 201), r"load it with polygons=\(1, 201\)"),
         (table._replace(radius=-table.radius - 1), "give 0 or more"),
         (table._replace(noise=table.noise * 0 + 2**20), "would leave"),
     ):
