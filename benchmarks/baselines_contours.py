@@ -7,7 +7,6 @@ a polygon a call from a float32 buffer, which Pillow walks in C: the fastest tha
 with NumPy and PIL. All were written from the published formulas.
 """
 
-import itertools
 import math
 import random
 from typing import NamedTuple
@@ -30,9 +29,9 @@ class Contour(NamedTuple):
     noise: float
     growth: float
     radius: int
-    frequencies: tuple[int, int]
-    oval: tuple[float, float]
-    centre: tuple[float, float]
+    frequencies: tuple[int, ...]
+    oval: tuple[float, ...]
+    centre: tuple[float, ...]
 
 
 class Rules(NamedTuple):
@@ -107,9 +106,9 @@ def vectorised(contour: Contour, rules: Rules, seed: int, size: int = 512) -> Im
     points, grays = _polygons(contour, rules, seed)
     image = Image.new("L", (size, size), rules.background)
     draw = ImageDraw.Draw(image)
-    for polygon, gray in zip(points.tolist(), grays.tolist(), strict=True):
-        for start, end in itertools.pairwise(polygon):
-            draw.line((*start, *end), fill=gray)
+    for (x, y), gray in zip(points.transpose(0, 2, 1).tolist(), grays.tolist(), strict=True):
+        for line in zip(x[:-1], y[:-1], x[1:], y[1:], strict=True):
+            draw.line(line, fill=gray)
     return image
 
 

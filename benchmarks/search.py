@@ -73,11 +73,11 @@ def run_ship(args):
         systems=np.concatenate(systems),
         maps=np.array([len(system) for system in systems], np.uint8),
     )
-    for name in ("fractaldb", "exfractaldb"):
+    for name, count in (("fractaldb", 50_000), ("exfractaldb", 50_000), ("perturbed", 1000)):
         kind = catalog.FAMILIES[name]
-        numbers = search(kind(), 50000, 0, cache_dir=args.cache, progress=counter(name))
+        numbers = search(kind(), count, 0, cache_dir=args.cache, progress=counter(name))
         steps = np.diff(numbers, prepend=np.uint32(0)).astype(np.uint16)
-        np.savez_compressed(TABLES / f"{name}-50k.npz", numbers=steps)
+        np.savez_compressed(TABLES / f"{name}-{count // 1000}k.npz", numbers=steps)
     for key, entry in catalog.CANONICAL.items():
         print(
             key,

@@ -99,6 +99,10 @@ CANONICAL = {
     "exfractaldb": Canonical(
         "exfractaldb-50k.npz", "cb5555b2912efb5e7e3a567e7d962bc38bb1e8e72053c3faa7e24bcd2b707213"
     ),
+    # `jaxfdsl search perturbed --classes 1000 --seed 0`.
+    "perturbed": Canonical(
+        "perturbed-1k.npz", "8f1403e040136cf373a9e101bc5fd69efcd8d19e952ba884132a146390a3a198"
+    ),
 }
 
 

@@ -28,9 +28,9 @@ def checked(values):
     return values
 
 
-def orbit(maps, thresholds, num_maps, seed, num_points, chains, key=None):
+def orbit(maps, thresholds, num_maps, seed, num_points, chains, key=None, mixing=0):
     """Coordinates int64[steps, chains] for each axis. maps int[7, d*d + d] in Q14 and Q20. The key
-    of a fixed seed, or a key.
+    of a fixed seed, or a key. `mixing` steps under equal chances come first.
     """
     dims = 2 if maps.shape[1] == 6 else 3
     bits = {2: 15, 3: 14}[dims]
@@ -41,17 +41,18 @@ def orbit(maps, thresholds, num_maps, seed, num_points, chains, key=None):
     lanes = np.arange(chains, dtype=np.uint64) * np.uint64(0x9E3779B9)
     point = np.zeros((dims, chains), np.int64)
     exponent, exponents, steps = 0, [], []
-    for t in range(32 + -(-num_points // chains)):
+    equal = [(2**32 - 1) // num_maps * (j + 1) for j in range(7)]
+    for t in range(mixing + 32 + -(-num_points // chains)):
         spread = int(np.bitwise_or.reduce((point ^ (point >> 63)).ravel()))
         more = max(spread.bit_length() - bits, 0)
         exponent, point = exponent + more, point >> more
-        if t >= 32:
+        if t >= mixing + 32:
             steps.append(point)
             exponents.append(exponent)
         choice = hash32(lanes + hash32(key + t * 0x85EBCA6B))
         taken = np.full(chains, num_maps - 1)
         for j in reversed(range(num_maps - 1)):
-            taken[choice < thresholds[j]] = j
+            taken[choice < (equal if t < mixing else thresholds)[j]] = j
         matrix = maps[taken][:, : dims * dims].reshape(chains, dims, dims)
         total = np.einsum("cij,jc->ic", matrix, point) + (shift[taken].T >> exponent) + (1 << 13)
         point = checked(total) >> 14
@@ -68,11 +69,11 @@ def weighted(maps, weight, unit):
     return checked(maps.astype(np.int64) * weight + unit // 2) // unit
 
 
-def fractaldb_occupied(maps, thresholds, num_maps, size, num_points, pad=6):
+def fractaldb_occupied(maps, thresholds, num_maps, size, num_points, pad=6, mixing=0):
     """bool[size, size] in the script's orientation before its flips, and the points' rows and
     columns.
     """
-    x, y = orbit(maps, thresholds, num_maps, 100, num_points, 512)
+    x, y = orbit(maps, thresholds, num_maps, 100, num_points, 512, mixing=mixing)
     cols, rows = (fit(v, min(v.min(), 0), max(v.max(), 0), size - 2 * pad) + pad for v in (x, y))
     image = np.zeros((size, size), bool)
     image[rows, cols] = True

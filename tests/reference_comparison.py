@@ -1,6 +1,6 @@
 """The comparison families once more, in plain loops over int64 and Python's integers."""
 
-import bisect
+import functools
 import itertools
 import math
 from fractions import Fraction
@@ -82,6 +82,7 @@ def perlin(params, seed, size, render="published"):
     return shown.astype(np.uint8) * 255
 
 
+@functools.cache
 def bernstein(points):
     """Weights in Q14 of 65 steps, by rounding exact cumulative fractions."""
     rows = []
@@ -129,74 +130,77 @@ def bezier(params, seed, size, render="published"):
     return np.asarray(image)
 
 
-def leaf_rows(leaf, size):
-    """(row, left, right) of one leaf: (kind, x, y, radius, corners)."""
-    disc, x, y, radius, corners = leaf
-    if disc:
-        for dy in range(-radius, radius + 1):
-            reach = math.isqrt(radius * radius - dy * dy)
-            yield y + dy, x - reach, x + reach
-        return
-    edges = []
-    for a, b in zip(corners, [*corners[1:], corners[0]], strict=True):
-        (x0, y0), (x1, y1) = (b, a) if b[1] < a[1] else (a, b)
-        edges.append((x0, y0, y1, ((x1 - x0) << 16) // max(y1 - y0, 1)))
-    for dy in range(min(c[1] for c in corners), max(c[1] for c in corners) + 1):
-        lefts, rights = [], []
-        for x0, y0, y1, slope in edges:
-            if y0 <= dy <= y1:
-                flat = abs(slope) > 2**16
-                steps = (
-                    min(max(2 * (dy - y0) + side * flat, 0), 2 * (y1 - y0)) for side in (-1, 1)
-                )
-                ends = [(x0 << 17) + slope * step for step in steps]
-                lefts.append(min(ends) + (2**17 - 2**12 if flat else 2**16) >> 17)
-                rights.append(max(ends) + (2**12 if flat else 2**16) >> 17)
-        yield y + dy, x + min(lefts), x + max(rights)
+def leaf_runs(radius, corners):
+    """(which, row, left, right) from the centre, of discs (radius above 0) and polygons."""
+    x0, y0 = corners[..., 0], corners[..., 1]
+    x1, y1 = np.roll(x0, -1, 1), np.roll(y0, -1, 1)
+    (x0, x1), (y0, y1) = (
+        np.where(y1 < y0, v, v[::-1]) for v in (np.stack([x1, x0]), np.stack([y1, y0]))
+    )
+    slope = ((x1 - x0) << 16) // np.maximum(y1 - y0, 1)
+    low = np.where(radius > 0, -radius, y0.min(1))
+    height = np.where(radius > 0, radius, y1.max(1)) - low + 1
+    which = np.repeat(np.arange(len(low)), height)
+    dy = np.arange(len(which)) - np.repeat(np.cumsum(height) - height, height) + low[which]
+    x0, y0, y1, slope, row = x0[which], y0[which], y1[which], slope[which], dy[:, None]
+    flat = np.abs(slope) > 2**16
+    steps = (np.clip(2 * (row - y0) + side * flat, 0, 2 * (y1 - y0)) for side in (-1, 1))
+    ends = [checked((x0 << 17) + checked(slope * step)) for step in steps]
+    begin = np.minimum(*ends) + np.where(flat, 2**17 - 2**12, 2**16) >> 17
+    end = np.maximum(*ends) + np.where(flat, 2**12, 2**16) >> 17
+    meets = (y0 <= row) & (row <= y1)
+    reach = np.array([math.isqrt(max(v, 0)) for v in (radius[which] ** 2 - dy**2).tolist()])
+    disc = radius[which] > 0
+    left = np.where(disc, -reach, np.where(meets, begin, 2**20).min(1))
+    right = np.where(disc, reach, np.where(meets, end, -(2**20)).max(1))
+    return which, dy, left, right
 
 
-def leaves(params, key, size, constants):
-    """All leaves of one picture, in the order of their fall."""
+def leaves(params, key, numbers, size, constants):
+    """x, y, the radius of discs, the four corners of polygons from there."""
     shape, smallest, largest, exponent = (int(v) for v in params)
-    law = sum(largest >= (smallest * int(ratio) >> 8) for ratio in constants["ratios"]) - 1
-    steps = constants["radii"][exponent, max(law, 0)].tolist()
-    turns = constants["turns"].tolist()
+    law = sum(largest >= (smallest * int(bound) >> 8) for bound in constants["ratios"]) - 1
+    steps = constants["radii"][exponent, max(law, 0)].astype(np.int64)
+    turns = constants["turns"].astype(np.int64)
+    words = mix(key, numbers[:, None] * 8 + np.arange(6)).astype(np.int64)
+    x, y = (words[:, 1] >> 16) * size >> 16, (words[:, 1] & 65535) * size >> 16
+    step = (steps < words[:, 2, None]).sum(1)
+    radius = np.maximum((smallest + (largest - smallest) * step // 199) * size >> 16, 1)
+    kind = (words[:, 3] >> 16) * 6 >> 16 if shape == 6 else np.full(len(numbers), shape)
+    angles = np.stack([words[:, 4 + i // 2] >> (20, 8)[i % 2] & 4095 for i in range(4)], 1)
 
-    def turned(x, y, angle):
-        cosine, sine = turns[angle]
-        return (cosine * x - sine * y) >> 15, (sine * x + cosine * y) >> 15
+    def on_circle(angle):
+        return radius[:, None] * turns[angle] >> 15
 
-    def on_circle(radius, angle):
-        return tuple(radius * part >> 15 for part in turns[angle])
-
-    for word in mix(key, np.arange(5000)[:, None] * 8 + np.arange(6)).tolist():
-        x, y = (word[1] >> 16) * size >> 16, (word[1] & 65535) * size >> 16
-        step = bisect.bisect_left(steps, word[2])
-        radius = max((smallest + (largest - smallest) * step // 199) * size >> 16, 1)
-        kind = shape if shape < 6 else (word[3] >> 16) * 6 >> 16
-        angles = [word[4 + i // 2] >> (20, 8)[i % 2] & 4095 for i in range(4)]
-        half = radius * 46341 >> 16
-        if kind == 3:
-            w, h = on_circle(radius, angles[0] >> 2)
-            corners = [(w, h), (w, -h), (-w, -h), (-w, h)]
-        elif kind < 3:
-            corners = [(half, half), (half, -half), (-half, -half), (-half, half)]
-            if kind == 2:
-                corners = [turned(*corner, angles[0]) for corner in corners]
-        else:
-            picked = angles[:3] if kind == 4 else sorted(angles)
-            corners = [on_circle(radius, angle) for angle in picked]
-        yield kind == 0, x, y, radius, corners
+    signs = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]])
+    side = np.where(
+        kind[:, None] == 3, on_circle(angles[:, 0] >> 2), (radius * 46341 >> 16)[:, None]
+    )
+    box = side[:, None] * signs
+    cosine, sine = turns[angles[:, :1]].transpose(2, 0, 1)
+    turned = [cosine * box[..., 0] - sine * box[..., 1], sine * box[..., 0] + cosine * box[..., 1]]
+    box = np.where((kind == 2)[:, None, None], np.stack(turned, -1) >> 15, box)
+    picked = np.where(kind[:, None] == 4, angles[:, [0, 1, 2, 2]], np.sort(angles, 1))
+    round_ = np.stack([on_circle(angle) for angle in picked.T], 1)
+    corners = np.where((kind >= 4)[:, None, None], round_, box)
+    return x, y, np.where(kind == 0, radius, 0), corners
 
 
 def dead_leaves(params, seed, size, constants):
     """int64[size, size]: 1 + the number of the leaf seen, by painting one over the other."""
     key = mix(seed, fingerprint(params))
     canvas = np.zeros((size, size), np.int64)
-    for number, leaf in enumerate(leaves(params, key, size, constants)):
-        for row, left, right in leaf_rows(leaf, size):
+    for first in range(0, 5000, 250):
+        x, y, radius, corners = leaves(params, key, first + np.arange(250), size, constants)
+        which, dy, left, right = leaf_runs(radius, corners)
+        runs = np.stack([which, y[which] + dy, x[which] + left, x[which] + right], 1)
+        latest = 0
+        for leaf, row, begin, end in runs.tolist():
+            if leaf != latest and canvas.all():
+                return canvas
             if 0 <= row < size:
-                canvas[row, max(left, 0) : max(right + 1, 0)] = number + 1
+                canvas[row, max(begin, 0) : max(end + 1, 0)] = first + leaf + 1
+            latest = leaf
         if canvas.all():
             break
     return canvas
@@ -214,7 +218,8 @@ def dead_leaves_picture(params, seed, size, constants, render="published"):
         ink &= rim(seen)
     if render == "points":
         centres = np.zeros_like(ink)
-        for number, (_, x, y, _, _) in enumerate(leaves(params, key, size, constants)):
-            centres[y, x] |= seen[y, x] == number + 1
+        x, y, _, _ = leaves(params, key, np.arange(5000), size, constants)
+        for number, at in enumerate(zip(y, x, strict=True), 1):
+            centres[at] |= seen[at] == number
         ink &= centres
     return np.repeat(ink[..., None], 3, -1) * 255

@@ -8,6 +8,7 @@ from tests.reference import checked, fit, hash32, mix, orbit
 
 GOLDEN = 0x9E3779B9
 ONE = 2**15
+MIXING = 32
 
 
 def words(key, count, start=0):
@@ -165,7 +166,7 @@ def density(params, key, size, num_points, patch=True, region="random", jitter="
     drawn = words(key, 18)
     if jitter != "none":
         params = {"scale": scaled, "svd": turned}[jitter](params, drawn[7:15])
-    points = orbit(*params, None, num_points, 512, drawn[0])
+    points = orbit(*params, None, num_points, 512, drawn[0], MIXING)
     place = []
     for i, values in enumerate(points):
         low, high = int(values.min()), int(values.max())

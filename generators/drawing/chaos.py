@@ -37,6 +37,7 @@ def orbit(
     *,
     num_points: int,
     chains: int,
+    mixing: int = 0,
     branch: bool = False,
 ) -> tuple[Int32[Array, "steps chains"], ...]:
     """One array of coordinates for each dimension, in one common unit of no meaning: pictures
@@ -45,12 +46,13 @@ def orbit(
     `chains` independent orbits start at the origin, take `BURN_IN` steps unseen, then
     ceil(num_points / chains) recorded ones. `branch=True` runs only as many maps as `count` needs:
     faster where images are drawn one after another (CPU), slower under vmap. The points are the
-    same.
+    same. `mixing` more steps come first, unseen and under equal chances: where one map is nearly an
+    isometry and taken nearly always, they bring the chains onto the attractor and apart.
     """
     steps = -(-num_points // chains)
 
     def play(n: int) -> Callable:
-        return lambda: _play(maps[:n], thresholds[:n], key, chains, steps)
+        return lambda: _play(maps[:n], thresholds[:n], count, key, chains, steps, mixing)
 
     if not branch:
         packed, late = play(maps.shape[0])()
@@ -61,7 +63,7 @@ def orbit(
     return tuple(p >> late[:, None] for p in _unpack(packed))
 
 
-def _play(maps, thresholds, key, chains: int, steps: int):
+def _play(maps, thresholds, count, key, chains: int, steps: int, mixing: int):
     dims = 2 if maps.shape[-1] == 6 else 3
     bits = COORDINATE_BITS[dims]
     matrix = maps[:, : dims * dims].reshape(-1, dims, dims)
@@ -72,7 +74,7 @@ def _play(maps, thresholds, key, chains: int, steps: int):
     lanes = lax.iota(jnp.uint32, chains) * GOLDEN
     half = 1 << (LINEAR_BITS - 1)
 
-    def step(carry, t):
+    def step(carry, t, limits=thresholds):
         exponent, *point = carry
         spread = point[0] ^ (point[0] >> 31)
         for p in point[1:]:
@@ -93,15 +95,23 @@ def _play(maps, thresholds, key, chains: int, steps: int):
             if not image:
                 image = mapped
             else:
-                taken = choice < thresholds[j]
+                taken = choice < limits[j]
                 image = [jnp.where(taken, a, b) for a, b in zip(mapped, image, strict=True)]
         return (exponent, *image), (exponent, _pack(point))
 
     origin = jnp.zeros(chains, jnp.int32)
     carry = (jnp.int32(0), *(origin,) * dims)
-    times = lax.iota(jnp.uint32, BURN_IN + steps)
-    carry, _ = lax.scan(lambda c, t: (step(c, t)[0], None), carry, times[:BURN_IN])
-    _, (exponents, packed) = lax.scan(step, carry, times[BURN_IN:])
+    times, unseen = lax.iota(jnp.uint32, mixing + BURN_IN + steps), mixing + BURN_IN
+
+    def hidden(carry, t):
+        if not mixing:
+            return step(carry, t)[0], None
+        share = np.uint32(2**32 - 1) // count.astype(jnp.uint32)
+        equal = share * (1 + lax.iota(jnp.uint32, thresholds.shape[0]))
+        return step(carry, t, jnp.where(t < mixing, equal, thresholds))[0], None
+
+    carry, _ = lax.scan(hidden, carry, times[:unseen])
+    _, (exponents, packed) = lax.scan(step, carry, times[unseen:])
     return packed, jnp.minimum(exponents[-1] - exponents, 31)
 
 

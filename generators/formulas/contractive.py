@@ -21,6 +21,7 @@ from .systems import Category, det_thresholds
 ONE_BITS = 15
 ONE = 1 << ONE_BITS
 MAPS = (2, 4)  # least and most maps of a system
+MIXING = 32  # steps of `chaos.orbit` under equal chances: many systems are slow spirals
 ANGLE_BITS = 12
 WORDS = 6  # of the hash for a map: s1, s2, U, V, e, f
 VARYING = ("singular_values", "left_rotations", "right_rotations", "translations", "num_maps")

@@ -98,6 +98,7 @@ class FractalDB:
     canvas: ClassVar[int] = 362
     chains: ClassVar[int] = 512
     orbit_seed: ClassVar[int] = 100
+    mixing: ClassVar[int] = 0
     search_size: ClassVar[int] = 512
     search_pad: ClassVar[int] = 6
     search_points: ClassVar[int] = 100_000
@@ -223,6 +224,7 @@ class FractalDB:
             key,
             num_points=num_points,
             chains=self.chains,
+            mixing=self.mixing,
             branch=branch,
         )
         cols, rows = (_fit(v, size, pad) for v in (x, y))

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, UInt8, UInt32
 
 from ..drawing import noise, patch, raster
 from . import systems
-from .contractive import propose_contractive
+from .contractive import MIXING, propose_contractive
 from .fractaldb import FractalDB
 
 TOLERANCE = 0.1
@@ -29,6 +29,12 @@ MAPS = 2
 COEFFICIENTS = "abcdef"
 VARYING = tuple(f"{name}{j}" for j in (1, 2) for name in COEFFICIENTS)
 ERROR_BITS = 16
+
+
+class Pipeline(FractalDB):
+    """FractalDB for systems that are slow to mix."""
+
+    mixing: ClassVar[int] = MIXING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +72,9 @@ class Perturbed:
     }
 
     @property
-    def pipeline(self) -> FractalDB:
+    def pipeline(self) -> Pipeline:
         """The family that draws the classes."""
-        return FractalDB(
+        return Pipeline(
             pattern="patch" if self.mask == "random" else "solid",
             weights="none",
             flips=False,
@@ -134,7 +140,7 @@ class Perturbed:
         """Share of lit pixels at 512 x 512 with 100,000 points, 256 of 511 of the patches' support
         when masks are random.
         """
-        size, family = self.canvas, FractalDB()
+        size, family = self.canvas, Pipeline()
         points, pad = family.search_points, family.search_pad
         rows, cols = family.pixels(params, params.maps, size, points, pad, branch)
         support = patch.dilate(raster.raster(rows, cols, size, op="occupied"))

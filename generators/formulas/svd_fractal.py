@@ -8,7 +8,7 @@ of it; `region="box"` is the orbit's own box), one map jittered by U(.8, 1.1), f
 transposition, blur. Kept on purpose: the mask may be empty, and then there is no fractal; hues of
 180 to 255 go round OpenCV's circle of 180 once more (`hue="full"` gives each of the 256 its place);
 places are truncated towards zero, so that row and column 0 gather what lies up to a pixel outside.
-Not kept: parallel chains with 32 unseen steps replace the one orbit that starts on the attractor;
+Not kept: parallel chains with 64 unseen steps replace the one orbit that starts on the attractor;
 scale factors are 1/1024 apart, and so are the heights that the plasma has colours for.
 
 Every candidate is a category: nothing is searched, so "svd_fractal-1k" are candidates 0 to 999.
@@ -25,7 +25,7 @@ from jaxtyping import Array, Int32, UInt8, UInt32
 from ..drawing import background, chaos, colour, noise, patch, raster, silhouette, stages
 from ..drawing.blur import blur, side_weights
 from . import jitter, systems
-from .contractive import VARYING, propose_contractive
+from .contractive import MIXING, VARYING, propose_contractive
 from .systems import check_headroom, fingerprint
 
 DENSITIES = 256
@@ -86,6 +86,7 @@ class SVDFractal:
     canvas: ClassVar[int] = 224
     channels: ClassVar[int] = 3
     chains: ClassVar[int] = 512
+    mixing: ClassVar[int] = MIXING
     Category: ClassVar[type] = systems.Category
     VARYING: ClassVar[tuple[str, ...]] = VARYING
     limits: ClassVar[dict[str, tuple[int, int]]] = {"varying": (1, len(VARYING))}
@@ -156,6 +157,7 @@ class SVDFractal:
             bits.orbit,
             num_points=self.num_points,
             chains=self.chains,
+            mixing=self.mixing,
             branch=branch,
         )
         rows, cols = (self._place(v, bits.window[2 * i :], size) for i, v in enumerate(points))

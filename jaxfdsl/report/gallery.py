@@ -1,5 +1,6 @@
 """`gallery.png`: what the training images look like, a row a category, a column an instance; of
-scenes, which hold several categories, every one beside its mask.
+scenes, which hold several categories, every one beside its mask; of sets with one image a category,
+that.
 """
 
 import colorsys
@@ -25,8 +26,14 @@ def write(
     """
     masked = "mask" in source.targets
     count = max(1, columns // 2) if masked else columns
-    images = _instances(source, rows if source.scenes else min(rows, source.num_classes), count)
+    single = not source.scenes and source.num_examples == source.num_classes
+    wanted = rows * count if single else rows
+    images = _instances(source, wanted if source.scenes else min(wanted, source.num_classes), count)
     title = "a row a category, a column an instance"
+    if single:  # one image a category: a cell each
+        cells = np.concatenate(images)
+        images = np.split(cells, range(count, len(cells), count))
+        title = f"categories 0 to {len(cells) - 1}, one image each"
     if source.scenes:
         title = f"scenes of {source.num_classes} categories"
     if masked:

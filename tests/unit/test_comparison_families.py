@@ -29,6 +29,11 @@ def draw(db, recipes):
     return np.asarray(db.draw_recipes(np.asarray(recipes, np.uint32))["image"])
 
 
+def draw_many(db, chosen):
+    """The instance of its own number of each category, a hundred at a time."""
+    return np.concatenate([draw(db, np.stack([c, c], 1)) for c in chosen.reshape(-1, 100)])
+
+
 def params(db, index):
     return [int(field[index]) for field in db.categories]
 
@@ -56,7 +61,7 @@ def test_pictures_equal_numpy(name, size):
 @pytest.mark.parametrize("render", RENDERS[1:])
 def test_other_renders_equal_numpy(name, render):
     if name == "bezier" and render != "points":
-        pytest.skip("the silhouette has its own test")
+        pytest.skip("silhouettes have a test of their own")
     db = load(name, size=48, render=render)
     recipes = [[13 * c, c] for c in range(6)]
     for recipe, image in zip(recipes, draw(db, recipes), strict=True):
@@ -68,7 +73,7 @@ def test_the_largest_canvas_and_the_published_one(name):
     db = load(name, num_classes=3)
     recipe = [[1, 5]]
     np.testing.assert_array_equal(draw(db, recipe)[0], reference(db, recipe[0], db.size))
-    if name != "dead_leaves":  # its plain loops would take a minute
+    if name == "perlin":
         large = np.asarray(db.draw_recipes(np.array(recipe, np.uint32), 1500)["image"])[0]
         np.testing.assert_array_equal(large, reference(db, recipe[0], 1500))
 
@@ -188,12 +193,11 @@ def alike(ours, theirs, mean=0.02):
 
 
 def test_perlin_is_perlin_s_noise():
-    db = load("perlin", size=64)
-    images = draw(db, [[2 * c, c] for c in range(500)])[..., 0].astype(float)
+    db, chosen = load("perlin", size=48), np.arange(500) * 2
+    images = draw_many(db, chosen)[..., 0].astype(float)
     rng = np.random.default_rng(3)
-    theirs = np.stack(
-        [float_perlin(rng, [f / 256 for f in params(db, 2 * c)], 64) for c in range(500)]
-    )
+    theirs = [float_perlin(rng, [f / 256 for f in params(db, c)], 48) for c in chosen]
+    theirs = np.stack(theirs)
     alike(images.mean((1, 2)), theirs.mean((1, 2)))
     alike(images.std((1, 2)), theirs.std((1, 2)))
     alike((images > 160).mean((1, 2)), (theirs > 160).mean((1, 2)))
@@ -203,19 +207,18 @@ def test_perlin_is_perlin_s_noise():
 
 
 def test_bezier_curves_are_de_casteljau_s():
-    db = load("bezier", size=128)
-    images = draw(db, [[2 * c, c] for c in range(500)])[..., 0] > 0
+    db, chosen = load("bezier", size=48), np.arange(500) * 2
+    images = draw_many(db, chosen)[..., 0] > 0
     rng = np.random.default_rng(4)
-    theirs = np.stack([float_bezier(rng, params(db, 2 * c), 128) for c in range(500)]) > 0
+    theirs = np.stack([float_bezier(rng, params(db, c), 48) for c in chosen]) > 0
     alike(images.mean((1, 2)), theirs.mean((1, 2)))
     for axis in (1, 2):  # how wide and how high the curves are
         alike(images.any(axis).mean(1), theirs.any(axis).mean(1))
 
 
 def test_dead_leaves_are_the_published_script_s():
-    db = load("dead_leaves", size=48)
-    chosen = np.arange(500) * 2
-    images = np.concatenate([draw(db, np.stack([c, c], 1)) for c in np.split(chosen, 5)])
+    db, chosen = load("dead_leaves", size=48), np.arange(500) * 2
+    images = draw_many(db, chosen)
     rng = np.random.default_rng(5)
     theirs = np.stack([float_leaves(rng, params(db, c), 48) for c in chosen])
 

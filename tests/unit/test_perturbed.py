@@ -72,7 +72,7 @@ def test_pictures_are_the_published_pipeline(size, mask):
     db = generators.load("perturbed", table=table, mask=mask, size=size)
     for i, image in enumerate(np.asarray(db.draw(range(4))["image"])[..., 0]):
         params = [np.asarray(field[i]).astype(np.int64) for field in table]
-        points = reference.fractaldb_occupied(*params[:2], int(params[2]), size, 100_000)
+        points = reference.fractaldb_occupied(*params[:2], int(params[2]), size, 100_000, mixing=32)
         lit = np.zeros_like(points)
         for r, c in zip(*np.nonzero(points), strict=True):
             lit[r + 1 : r + 4, c + 1 : c + 4] = True

@@ -11,7 +11,6 @@ from jaxfdsl import config
 from jaxfdsl.data import augment, formula, join
 from jaxfdsl.evals import segmentation
 from jaxfdsl.models import vit
-from jaxfdsl.objectives import segment
 from jaxfdsl.objectives.segment import Segment
 
 
@@ -33,9 +32,8 @@ def dense_loss(logits, masks, valid):
     return -jnp.sum(jnp.mean(picked, axis=(1, 2)) * valid) / jnp.sum(valid)
 
 
-@pytest.mark.parametrize(("pixels", "band"), [(24, 2**23), (24, 1), (24, 1100), (20, 1), (4, 1)])
-def test_the_loss_and_its_gradient_are_those_of_all_pixels_at_once(pixels, band, monkeypatch):
-    monkeypatch.setattr(segment, "BAND", band)
+@pytest.mark.parametrize("pixels", [24, 20, 4])
+def test_the_loss_and_its_gradient_are_those_of_all_pixels_at_once(pixels):
     logits, masks = some(pixels=pixels)
     valid = np.array([1, 0, 1], np.float32)
     batch = {"mask": jnp.asarray(masks), "valid": jnp.asarray(valid)}
@@ -61,7 +59,10 @@ def test_counts_are_those_of_numpy_and_rows_that_are_not_valid_count_nothing():
     broken = logits.copy()
     broken[1] = np.nan
     valid = jnp.array([1, 0, 1, 1], jnp.float32)
-    outputs, batch = {"patch_logits": jnp.asarray(broken)}, {"mask": jnp.asarray(masks), "valid": valid}
+    outputs, batch = (
+        {"patch_logits": jnp.asarray(broken)},
+        {"mask": jnp.asarray(masks), "valid": valid},
+    )
     sums = Segment().counts(outputs, batch)
     kept = [0, 2, 3]
     seen = np.asarray(enlarged(logits, 24).argmax(-1))[kept]
@@ -105,7 +106,7 @@ def test_no_array_of_all_pixels_and_classes_is_made():
 
     compiled = jax.jit(jax.grad(loss)).lower(logits).compile()
     everything = 4 * 4 * 224 * 224 * 255
-    assert compiled.memory_analysis().temp_size_in_bytes < everything / 2
+    assert compiled.memory_analysis().temp_size_in_bytes < everything / 4
 
 
 def fields(**values):
