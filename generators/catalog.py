@@ -109,7 +109,8 @@ CANONICAL = {
 def names() -> list[str]:
     """Every named data set, and the families, whose categories are one's own or found anew."""
     named = [f"{base}-{size}" for base, entry in DATASETS.items() for size in entry.sizes]
-    return named + [n for n, entry in DATASETS.items() if entry.num_classes] + list(FAMILIES)
+    named += [n for n, entry in DATASETS.items() if entry.num_classes]
+    return list(dict.fromkeys([*named, *FAMILIES]))
 
 
 def load(
@@ -118,7 +119,7 @@ def load(
     instances: int | Literal["published"] | None = "published",
     num_classes: int | None = None,
     size: int | None = None,
-    table: str | os.PathLike | Category | None = None,
+    table: str | os.PathLike | tuple | None = None,
     search_seed: int = 1,
     cache_dir: str | os.PathLike | None = None,
     **settings: Any,
@@ -135,6 +136,8 @@ def load(
     color="density", weights="none". Raises ValueError, with the nearest names, for what is not
     known.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"name={name!r}: give one of generators.names()")
     if name not in names():
         raise ValueError(f"no data set {name!r}{options.nearest(name, names())}; {_known()}")
     base, _, count = name.rpartition("-")
@@ -142,12 +145,16 @@ def load(
     entry = DATASETS.get(base) or Published(base)
     kind = FAMILIES[entry.family]
     family = options.build(kind, {**entry.options, **settings})
-    own = table is not None or num_classes is not None or search_seed != 1
+    if num_classes is not None:
+        num_classes = options.whole("num_classes", num_classes)
+    search_seed = options.whole("search_seed", search_seed)
+    own = table is not None or search_seed != 1 or (num_classes or 0) > entry.num_classes
     if count or (entry.num_classes and not own):
         wanted = SIZES[count] if count else entry.num_classes
-        if table is not None:
+        if table is not None or search_seed != 1:
             raise ValueError(
-                f"{name!r} means one table; for your own categories load {kind.name!r} with table="
+                f"{name!r} means one table; for your own categories load {kind.name!r} with table= "
+                "or search_seed="
             )
         if num_classes is not None and not 1 <= num_classes <= wanted:
             raise ValueError(f"num_classes={num_classes}: {name} has {wanted} categories")
@@ -165,7 +172,7 @@ def load(
         family=family,
         categories=chosen,
         instances=entry.instances if instances == "published" else instances,
-        size=size or family.canvas,
+        size=family.canvas if size is None else size,
     )
 
 
@@ -205,16 +212,37 @@ def _numbered(family: Any, count: int, seed: int, cache_dir: Any) -> Any:
             f"search_seed={seed}, num_classes={count}: give a seed of 0 to "
             f"{2**32 // SEED_STRIDE - 1} and at most {SEED_STRIDE} categories"
         )
+    elif getattr(family, "varying", None) != getattr(type(family)(), "varying", None):
+        return _distinct(family, count, seed)
     else:
         numbers = np.arange(count, dtype=np.uint32) + np.uint32(seed * SEED_STRIDE)
     return categories.from_numbers(family, numbers)
 
 
+def _distinct(family: Any, count: int, seed: int) -> Any:
+    """The first `count` categories that differ: few parameters that vary say the same ones twice,
+    and two labels for one picture would teach nothing.
+    """
+    numbers = np.arange(64 * count, dtype=np.uint32) + np.uint32(seed * SEED_STRIDE)
+    table = categories.from_numbers(family, numbers)
+    rows = np.concatenate([np.reshape(field, (len(numbers), -1)) for field in table], 1)
+    first = np.sort(np.unique(rows, axis=0, return_index=True)[1])
+    if len(first) < count:
+        raise ValueError(
+            f"varying={family.varying}: only {len(first)} categories of {family.name} differ; give "
+            f"num_classes={len(first)}, or a greater varying="
+        )
+    return categories.from_numbers(family, numbers[first[:count]])
+
+
 def _own(table: Any, family: Any, count: int | None) -> Any:
-    kind = type(family.propose(np.zeros(1, np.uint32), xp=np))
+    like = family.propose(np.zeros(1, np.uint32), xp=np)
+    kind = type(like)
     said = "the table" if isinstance(table, tuple) else f"{table}"
     if isinstance(table, tuple):
         chosen = table
+    elif not isinstance(table, (str, os.PathLike)):
+        raise ValueError(f"table={table!r}: give a file, a folder, or a family's Category")
     else:
         path = pathlib.Path(table)
         if not path.exists():
@@ -225,6 +253,10 @@ def _own(table: Any, family: Any, count: int | None) -> Any:
         raise ValueError(f"{said}: not a table of {family.name}, whose fields are {kind._fields}")
     if not len(chosen[0]):
         raise ValueError(f"{said}: the table is empty; give one with a category or more")
+    for field, wanted, given in zip(kind._fields, like, chosen, strict=True):
+        given = np.asarray(given)
+        if kind is not Category and given.shape != (len(chosen[0]), *wanted.shape[1:]):
+            raise ValueError(f"{said}: {field} has the shape {given.shape}")
     if count is not None and not 1 <= count <= len(chosen[0]):
         raise ValueError(f"num_classes={count}: {said} has {len(chosen[0])} categories")
     if kind is Category and chosen.maps.shape[-1] != _columns(family):

@@ -2,7 +2,6 @@
 a parameter.
 """
 
-import math
 import pathlib
 from collections.abc import Sequence
 
@@ -23,6 +22,7 @@ KEYS = {
     "start_pos_w": ("centre", 2),  # columns, half pixels
     "start_pos_h": ("centre", 2),  # rows
 }
+MOST = 10_000
 CENTRE = 256.0  # of files that give none, as SegRCDB's, whose objects stand anywhere
 
 
@@ -40,7 +40,11 @@ def read(files: Sequence[pathlib.Path]) -> Category:
 
 def _read_file(file: pathlib.Path) -> dict[str, np.ndarray]:
     values = {"start_pos_w": CENTRE, "start_pos_h": CENTRE}
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    try:
+        lines = file.read_text().splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: not a text file") from None
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         key, _, text = (cell.strip() for cell in line.partition(","))
@@ -50,8 +54,8 @@ def _read_file(file: pathlib.Path) -> dict[str, np.ndarray]:
             values[key] = float(text)
         except ValueError:
             raise ValueError(f"{file}, line {number}: {text!r} is not a number") from None
-        if not math.isfinite(values[key]):
-            raise ValueError(f"{file}, line {number}: {key} must be finite")
+        if not abs(values[key]) < MOST:
+            raise ValueError(f"{file}, line {number}: {key} must be a number below {MOST}")
     missing = [key for key in KEYS if key not in values]
     if missing:
         raise ValueError(f"{file}: no row for {missing[0]}")

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Shaped, UInt32
 
-from . import categories
+from . import categories, options
 
 SIZES = (16, 4096)  # pixels
 CHUNK = 64  # images drawn at once off the CPU: bounds the memory of a batch, see `Dataset.fields`
@@ -41,10 +41,13 @@ class Dataset:
     size: int
 
     def __post_init__(self):
-        if self.instances is not None and not 1 <= self.instances <= 2**31:
+        if self.instances is not None and not 1 <= options.whole(
+            "instances", self.instances
+        ) <= 2**31:
             raise ValueError(
                 f"instances={self.instances}: give 1 to 2**31, or None for an endless set"
             )
+        object.__setattr__(self, "size", options.whole("size", self.size))
         if not SIZES[0] <= self.size <= SIZES[1]:
             raise ValueError(f"size={self.size}: give a canvas of {SIZES[0]} to {SIZES[1]} pixels")
         self.family.check(self.categories, self.size)
@@ -54,9 +57,14 @@ class Dataset:
         return len(self.categories[0])
 
     @property
+    def scenes(self) -> bool:
+        """Whether an image holds several categories, picked by hash."""
+        return hasattr(self.family, "compose")
+
+    @property
     def num_recipes(self) -> int:
-        """What recipes count first: categories, or 1 for scenes, which pick theirs by hash."""
-        return 1 if hasattr(self.family, "compose") else self.num_classes
+        """What recipes count first: categories, or 1 for scenes."""
+        return 1 if self.scenes else self.num_classes
 
     @property
     def has_mask(self) -> bool:
@@ -86,7 +94,10 @@ class Dataset:
 
     def recipes(self, indices: Sequence[int] | np.ndarray) -> UInt32[np.ndarray, "N 2"]:
         """Image indices -> (category, instance), on the host. IndexError outside the set."""
-        flat = np.asarray(indices, np.int64).reshape(-1)
+        given = np.asarray(indices).reshape(-1)
+        if given.size and given.dtype.kind not in "iu":
+            raise IndexError(f"image {given[0]!r}: give whole numbers")
+        flat = given.astype(np.int64)
         limit = self.num_recipes * (2**32 if self.instances is None else self.instances)
         if flat.size and not (flat.min() >= 0 and flat.max() < limit):
             bad = flat[(flat < 0) | (flat >= limit)][0]
@@ -155,20 +166,22 @@ class Dataset:
             np.uint32
         )
         digest = hashlib.sha256(self.identity().encode())
-        digest.update(np.asarray(self.draw_recipes(recipes)["image"]).tobytes())
+        drawn = self.draw_recipes(recipes)
+        for name in sorted(drawn) if self.scenes else ("image",):
+            digest.update(np.asarray(drawn[name]).tobytes())
         return digest.hexdigest()
 
     def identity(self) -> str:
         """What the pictures hang on, without drawing any: family, version, options, canvas, table
         sha256.
         """
-        options = {  # an option that a later release adds changes no older name
+        changed = {  # an option that a later release adds changes no older name
             field.name: getattr(self.family, field.name)
             for field in dataclasses.fields(self.family)
             if getattr(self.family, field.name) != field.default
         }
         return (
-            f"{self.family.name} v{self.family.version} {sorted(options.items())} {self.size}px "
+            f"{self.family.name} v{self.family.version} {sorted(changed.items())} {self.size}px "
             f"{categories.sha256(self.categories)}"
         )
 

@@ -87,8 +87,14 @@ def search(options: argparse.Namespace) -> None:
 
     from jaxfdsl.generators import catalog, categories
 
-    if options.family not in catalog.FAMILIES:
-        raise ConfigError(f"{options.family}: type one of {', '.join(catalog.FAMILIES)}.")
+    searched = [name for name, kind in catalog.FAMILIES.items() if hasattr(kind, "score")]
+    if options.family not in searched:
+        raise ConfigError(
+            f"{options.family}: type one of {', '.join(searched)}; of other families every "
+            "candidate is a category, load(..., search_seed=N) gives new ones."
+        )
+    if options.classes < 1:
+        raise ConfigError(f"--classes={options.classes}: type 1 or more.")
     family = catalog.FAMILIES[options.family]()
     with tqdm(total=options.classes, unit="categories") as bar:
         numbers = catalog.search(
@@ -187,7 +193,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--table", default="", help="an .npz or a published CSV folder")
     made.add_argument("--out", default="gallery.png")
     made = verb(search)
-    made.add_argument("family", help="fractaldb or exfractaldb")
+    made.add_argument("family", help="fractaldb, exfractaldb or perturbed")
     made.add_argument("--classes", type=int, default=1000, help="categories to find")
     made.add_argument("--seed", type=int, default=1, help="which candidates to look at")
     made.add_argument("--out", default="table.npz")

@@ -282,7 +282,12 @@ def to_json(config: ConfigDict) -> str:
 
 def from_json(text: str) -> ConfigDict:
     """A locked config from `to_json`'s text."""
-    return ConfigDict(_tuples(json.loads(text))).lock()
+    config = ConfigDict(_tuples(json.loads(text)))
+    scored = [entry.source for entry in config.get("evals", {}).values() if "source" in entry]
+    for entry in [*config.get("data", {}).get("sources", {}).values(), *scored]:
+        if entry.get("kind") == "formula":  # fields that older runs did not have
+            entry.update({k: v for k, v in formula_source().items() if k not in entry})
+    return config.lock()
 
 
 def _tuples(value: Any) -> Any:
@@ -303,6 +308,8 @@ def data_identity(config: ConfigDict, datasets: Mapping[str, Any]) -> dict[str, 
     for name, entry in entries.items():
         fingerprint = getattr(datasets[name], "fingerprint", datasets[name])
         for key, value in {**entry, "fingerprint": fingerprint}.items():
+            if key == "instances":  # -1 stands for what the name means
+                value = getattr(getattr(datasets[name], "dataset", None), key, value) or 0
             if key not in ("data_dir", "table", "draw_on"):
                 identity[f"data.sources.{name}.{key}"] = value
     return identity

@@ -228,11 +228,12 @@ def _label_offset(
     config: ConfigDict, name: str, entry: ConfigDict, source: Any, data: batches.Batches
 ) -> int:
     """Where this evaluation's classes begin among the model's: at the training source of the same
-    kind and name, at 0 if there is none."""
+    kind, name and table, at 0 if there is none."""
+    same = ("kind", "name", "table", "search_seed", "num_classes")
     offset = 0
     for trained, candidate in data.sources.items():
         known = config.data.sources[trained]
-        if (known.kind, known.name) == (entry.kind, entry.name):
+        if all(known.get(key) == entry.get(key) for key in same):
             break
         offset += candidate.num_classes
     else:

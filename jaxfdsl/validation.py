@@ -136,7 +136,7 @@ def _rises(pair: tuple[float, ...]) -> bool:
 
 def _check_objectives(config: ConfigDict) -> None:
     for name, entry in config.objective.items():
-        if entry.weight < 0:
+        if not 0 <= entry.weight < float("inf"):
             raise ConfigError(f"objective.{name}.weight={entry.weight}: type 0 or more.")
     weights = {name: entry.weight for name, entry in config.objective.items()}
     if not any(weights.values()):

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 
 from tests.reference import mix
-from tests.reference_contours import below, fingerprint, lines, polygon_grays, polygons, uniform
+from tests.reference_contours import fingerprint, lines, polygon_grays, polygons, uniform
 
 
 def sides(x, y):
@@ -45,7 +45,7 @@ def cast(family, table, seed):
     """Category, its number and the key of each object."""
     for number in range(family.objects):
         word = int(mix(seed, number))
-        chosen = int(below(word, len(table.vertices)))
+        chosen = word * len(table.vertices) >> 32
         params = type(table)(*(field[chosen] for field in table))
         key = int(mix(word, fingerprint(params)))
         spread = family.centre_spread

@@ -310,7 +310,7 @@ def scene(systems, seed, size, num_points, objects=(1, 5)):
     shown = []
     for i in range(objects[0] + below(words(key, 1)[0], objects[1] - objects[0] + 1)):
         drawn = words(key, 8, 128 + 8 * i)
-        category = below(drawn[0], len(systems))
+        category = int(drawn[0]) * len(systems) >> 32
         shown.append(category)
         params = systems[category]
         own = int(mix(drawn[1], fingerprint(params[0])))

@@ -44,6 +44,15 @@ def below(bits, bound: int):
     return ((bits >> np.uint32(16)) * np.uint32(bound)) >> np.uint32(16)
 
 
+def pick(bits, count: int):
+    """uint32[...] -> uint32[...] in [0, count), count < 2**16: the product's top half, exact to the
+    last of the 32 bits, where `below` has 16 and so a bias of count / 2**16.
+    """
+    low = (bits & np.uint32(0xFFFF)) * np.uint32(count)
+    high = (bits >> np.uint32(16)) * np.uint32(count)
+    return (high + (low >> np.uint32(16))) >> np.uint32(16)
+
+
 def host_key(seed: int) -> np.uint32:
     """The key of a fixed seed, on the host."""
     return mix(np.zeros(1, np.uint32), np.array([seed], np.uint32))[0]

@@ -18,6 +18,7 @@ from jaxtyping import Array, Int32
 from .ragged import fold
 from .raster import Backend, raster
 
+SEARCHED = 1024  # runs of a block that `fold` finds by comparison with all lines
 RUN = 4  # pixels that a line makes together: few repeat its constants, many overshoot its end
 
 
@@ -142,7 +143,9 @@ def _draw(canvas, lines: Lines, size: int, backend: Backend):
         return canvas
 
     runs = (lines.pixels + (RUN - 1)) // RUN
-    return fold(runs, visit, canvas, block=runs.shape[0], search=backend == "matmul")
+    one_hot = backend == "matmul"
+    block = min(runs.shape[0], SEARCHED) if one_hot else runs.shape[0]
+    return fold(runs, visit, canvas, block=block, search=one_hot)
 
 
 def _quotient(numerator, denominator):

@@ -105,6 +105,7 @@ class FractalDB:
     Category: ClassVar[type] = systems.Category
     VARYING: ClassVar[tuple[str, ...]] = VARYING
     limits: ClassVar[dict[str, tuple[float, float]]] = {
+        "num_points": (1, 2**24),
         "pad": (0, 2048),
         "min_fill": (0.0, 1.0),
         "varying": (1, len(VARYING)),

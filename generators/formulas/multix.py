@@ -73,6 +73,7 @@ class MultiX:
     VARYING: ClassVar[tuple[str, ...]] = VARYING
     limits: ClassVar[dict[str, tuple[float, float]]] = {
         "objects": (1, 32),
+        "num_points": (1, 2**24),
         "sizes": (0.02, 1.0),
         "varying": (1, len(VARYING)),
     }
@@ -135,7 +136,7 @@ class MultiX:
 
     def _categories(self, key, num_classes: int) -> Int32[Array, " k"]:
         place = OBJECTS_START + OBJECT_WORDS * lax.iota(jnp.uint32, self.objects[1])
-        return noise.below(noise.mix(key, place), num_classes).astype(jnp.int32)
+        return noise.pick(noise.mix(key, place), num_classes).astype(jnp.int32)
 
     def _add(self, canvas, params, key, i, settle, backend, branch):
         """One more object on the canvas."""

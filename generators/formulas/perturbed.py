@@ -66,6 +66,7 @@ class Perturbed:
         "sigma": (0.5, 5.5),
         "delta": (0.0, 0.999),
         "base": (0, 2**32 - 1),
+        "num_points": (1, 2**24),
         "pad": (0, 2048),
         "min_fill": (0.0, 1.0),
         "varying": (1, len(VARYING)),

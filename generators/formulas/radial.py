@@ -142,7 +142,7 @@ def check(table: Category, ranges: Ranges, size: int, gain: int, most_vertices: 
     worst = {}
     for name, values in table._asdict().items():
         low, high = int(np.min(values)), int(np.max(values))
-        least = {"vertices": 1, "centre": -(2**15)}.get(name, 0)
+        least = {"vertices": 1, "polygons": 1, "centre": -(2**15)}.get(name, 0)
         if low < least:
             raise ValueError(f"{name}={low} in the table: give {least} or more")
         if name in ("vertices", "polygons") and high > ranges[name][1]:
@@ -275,7 +275,8 @@ def trace(
     if branch:
         return _one_by_one(canvas, params, key, ink, tables, size, gain, vertices, points)
     lanes = vertices[1] + 1
-    block = max(WIDE // lanes, 1)
+    steps = -(-most_polygons // max(WIDE // lanes, 1))
+    block = -(-most_polygons // steps)
     here = rays(params, size, gain, lanes, tables)
 
     def some(step, state):
@@ -288,7 +289,7 @@ def trace(
 
     # A fixed number of steps: a number that differs between the images of a batch would copy every
     # canvas in every step.
-    return lax.fori_loop(0, -(-most_polygons // block), some, (canvas, rest(lanes)))[0]
+    return lax.fori_loop(0, steps, some, (canvas, rest(lanes)))[0]
 
 
 def _one_by_one(canvas, params: Category, key, ink, tables, size: int, gain: int, vertices, points):

@@ -79,7 +79,7 @@ class SegRCDB:
         """Arrays that every image reads beside its categories; they travel with the table."""
         return radial.tables()
 
-    def check(self, table: Category, size: int) -> None:
+    def check(self, table: radial.Category, size: int) -> None:
         """Refuses a table whose contours could leave int32 on this canvas, or of too many
         classes.
         """
@@ -88,14 +88,9 @@ class SegRCDB:
             raise ValueError(
                 f"{len(table.vertices)} categories: masks have room for {MOST_CLASSES}"
             )
-        if int(np.max(table.polygons)) > self.polygons[1]:
-            raise ValueError(
-                f"{int(np.max(table.polygons))} polygons in the table: the option polygons="
-                f"{self.polygons} says at most {self.polygons[1]}"
-            )
         radial.check(table, spans, size, self.gain, self.vertices[1])
 
-    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
+    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> radial.Category:
         """Candidate `number` -> its category; every candidate is one. Its centre is not used."""
         spans = contour.ranges(self)
         fixed = contour.middle(spans, (*self.VARYING[self.varying :], "centre"))
@@ -103,7 +98,7 @@ class SegRCDB:
 
     def compose(
         self,
-        table: Category,
+        table: radial.Category,
         seed: UInt32[Array, ""],
         size: int,
         constants: dict[str, Array],
@@ -116,7 +111,7 @@ class SegRCDB:
         """
         scene = _cast(self, table, seed)
         paint = functools.partial(_paint, self, scene, constants, size, backend, branch)
-        ends = _ends(self, scene, constants, size, branch) if self._needs_ends else None
+        ends: Any = _ends(self, scene, constants, size, branch) if self._needs_ends else None
         if self.render in ("published", "points"):
             drawn = paint(points=self.render == "points")
             image = (drawn & (2**GRAY_BITS - 1)).astype(jnp.uint8)
@@ -153,7 +148,7 @@ class Ends(NamedTuple):
 
     x: Int32[Array, "n 2 V"]
     y: Int32[Array, "n 2 V"]
-    count: Int32[Array, " n"]
+    corners: Int32[Array, " n"]
 
 
 def _cast(family: SegRCDB, table: Category, seed: UInt32[Array, ""]) -> Scene:
@@ -161,7 +156,7 @@ def _cast(family: SegRCDB, table: Category, seed: UInt32[Array, ""]) -> Scene:
 
     def one(number):
         word = noise.mix(seed, number)
-        chosen = noise.below(word, len(table.vertices)).astype(jnp.int32)
+        chosen = noise.pick(word, len(table.vertices)).astype(jnp.int32)
         params = jax.tree.map(lambda field: field[chosen], table)
         key = noise.mix(word, radial.fingerprint(params))
         walk, grays = noise.mix(key, np.arange(8, 10, dtype=np.uint32))  # past `radial.place`'s
@@ -232,8 +227,8 @@ def _edges(scene: Scene, ends: Ends, size: int, backend: Backend, which: Int32[A
 
     def draw(number, canvas):
         key = (number + 1 << CLASS_BITS | scene.ids[number] + 1) * which
-        key = jnp.where(ends.count[number] > 0, key, 0)
-        corners = ends.x[number], ends.y[number], ends.count[number]
+        key = jnp.where(ends.corners[number] > 0, key, 0)
+        corners = ends.x[number], ends.y[number], ends.corners[number]
         return polyline.closed(canvas, *corners, key, size, backend=backend)
 
     return lax.fori_loop(0, len(scene.ids), draw, jnp.zeros(size * size, jnp.int32))
@@ -255,7 +250,7 @@ def _insides(scene: Scene, ends: Ends, size: int, backend: Backend, branch: bool
 def _rings(scene: Scene, ends: Ends, size: int, backend: Backend, branch: bool):
     """Class + 1 between the first and the last polygons and on their lines, 0 within the first."""
     # The script paints no mask where the first polygon is the last.
-    ends = ends._replace(count=jnp.where(scene.params.polygons > 1, ends.count, 0))
+    ends = ends._replace(corners=jnp.where(scene.params.polygons > 1, ends.corners, 0))
     edges = _edges(scene, ends, size, backend, jnp.array([1, 1])) >> CLASS_BITS
 
     def fill(shown, group):
@@ -271,7 +266,7 @@ def _rings(scene: Scene, ends: Ends, size: int, backend: Backend, branch: bool):
 
 
 def _filled(ends: Ends, which: int, size: int, backend: Backend, branch: bool):
-    corners = ends.x[:, which], ends.y[:, which], ends.count
+    corners = ends.x[:, which], ends.y[:, which], ends.corners
     return polygon.filled(*corners, size, backend=backend, branch=branch)
 
 

@@ -89,7 +89,10 @@ class SVDFractal:
     mixing: ClassVar[int] = MIXING
     Category: ClassVar[type] = systems.Category
     VARYING: ClassVar[tuple[str, ...]] = VARYING
-    limits: ClassVar[dict[str, tuple[int, int]]] = {"varying": (1, len(VARYING))}
+    limits: ClassVar[dict[str, tuple[int, int]]] = {
+        "num_points": (1, 2**24),
+        "varying": (1, len(VARYING)),
+    }
 
     def constants(self) -> dict[str, np.ndarray]:
         """Arrays that every image reads beside its category; they travel with the table."""

@@ -88,7 +88,7 @@ def normalise(
 
 def _view(
     pixels: Pixels, key: Any, augment: ConfigDict, size: int, rows: Any, resize: Resize
-) -> Pixels:
+) -> Any:
     """Crops and flips of images (B, S, S, C) or masks (B, S, S), a key a row."""
     rows = jnp.arange(pixels.shape[0]) if rows is None else rows
     keys = jax.vmap(lambda row: jax.random.split(jax.random.fold_in(key, row), 3))(rows)

@@ -105,18 +105,17 @@ def from_dataset(
 ) -> FormulaSource:
     """The source of a data set; `held_out` takes instances from 2**31 on, without end."""
     endless = held_out or dataset.instances is None
-    num_recipes = getattr(dataset, "num_recipes", dataset.num_classes)
     return FormulaSource(
         name=dataset.name,
         num_classes=dataset.num_classes,
         size=dataset.size,
         channels=dataset.channels,
-        num_examples=None if endless else num_recipes * dataset.instances,
-        scenes=num_recipes < dataset.num_classes,
-        targets=("label", "mask") if getattr(dataset, "has_mask", False) else ("label",),
+        num_examples=None if endless else dataset.num_recipes * dataset.instances,
+        scenes=dataset.scenes,
+        targets=("label", "mask") if dataset.has_mask else ("label",),
         table=dataset.table,
         dataset=dataset,
-        num_recipes=num_recipes,
+        num_recipes=dataset.num_recipes,
         seed=seed,
         train=train,
         held_out=held_out,

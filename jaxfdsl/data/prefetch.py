@@ -4,7 +4,6 @@ Worker processes load this module: nothing in it touches a device.
 """
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -50,7 +49,9 @@ def ahead(
 
 
 def _no_accelerator(worker_index: int, worker_count: int) -> None:
-    os.environ["JAX_PLATFORMS"] = "cpu"  # a chip belongs to the parent process alone
+    import jax  # has been imported by now, so that the environment would come too late
+
+    jax.config.update("jax_platforms", "cpu")  # a chip belongs to the parent process alone
 
 
 def _mark_flags_parsed() -> None:

@@ -67,8 +67,8 @@ def _over_bands(logits, masks, weights, *, with_slope: bool) -> tuple[Sums, Any]
         flat = [jnp.zeros_like(end) for end in ends] if with_slope else []
 
         def row(carry, share_and_mask) -> tuple[Any, None]:
-            sums, slopes = carry
-            more, slope = _row(ends, *share_and_mask, weights, with_slope=with_slope)
+            (sums, slopes), (share, mask) = carry, share_and_mask
+            more, slope = _row(ends, share, mask, weights, with_slope=with_slope)
             slopes = [a + b for a, b in zip(slopes, slope, strict=True)]
             return (jax.tree.map(jnp.add, sums, more), slopes), None
 

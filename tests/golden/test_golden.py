@@ -18,6 +18,19 @@ PICTURES = {
     "exfractaldb-1k": "2f66dab5bd07a5f3",
     "exfractaldb-1k equatorial": "a06cc0236df1b688",
 }
+WHOLE_SETS = {  # every field of eight images
+    "rcdb-1k": "185b275d84c6561c",
+    "visualatom-1k": "1f89609865b63833",
+    "svd_fractal-1k": "1812467afd05ad2b",
+    "multix-1k": "737b22a3900fbfc3",
+    "segrcdb": "b75e5922c6799698",
+    "1p-frac": "569e10390113f787",
+    "ofdb2d-1k": "4ec360e05314a60e",
+    "ofdb3d-1k": "a951a849b2c886b7",
+    "perlin-1k": "f04613b325e0dc31",
+    "dead_leaves-1k": "ee1f288c8afa941b",
+    "bezier-1k": "ea32d31889b1f190",
+}
 OPTIONS = {
     "point": {"pattern": "point"},
     "hue": {"color": "hue"},
@@ -33,6 +46,17 @@ def test_pictures(key):
     recipes = np.stack([np.arange(16) * 61, np.arange(16) * 67 + 80], 1).astype(np.uint32)
     drawn = np.asarray(db.draw_recipes(recipes)["image"])
     assert hashlib.sha256(drawn.tobytes()).hexdigest()[:16] == PICTURES[key]
+
+
+@pytest.mark.parametrize("name", WHOLE_SETS)
+def test_sets(name):
+    db = generators.load(name)
+    recipes = np.stack([np.arange(8) * 61 % db.num_recipes, np.arange(8) * 67 + 80], 1)
+    drawn = db.draw_recipes(recipes.astype(np.uint32))
+    digest = hashlib.sha256()
+    for field in sorted(drawn):
+        digest.update(np.asarray(drawn[field]).tobytes())
+    assert digest.hexdigest()[:16] == WHOLE_SETS[name]
 
 
 @pytest.mark.parametrize(

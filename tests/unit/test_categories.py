@@ -1,5 +1,8 @@
 """Tables: candidates, the published files, what is refused, and that a name means one table."""
 
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -102,6 +105,13 @@ def test_another_table_under_a_name_is_refused(monkeypatch):
         ({"name": "fractaldb-1k", "min_fill": 0.3}, "load 'fractaldb' with num_classes=1000"),
         ({"name": "fractaldb-1k", "min_fill": float("nan")}, "min_fill=nan: give 0 to 1"),
         ({"name": "fractaldb-1k", "flips": 1}, "flips=1: give True or False"),
+        ({"name": "rcdb-1k", "noise": (None, 1.0)}, "its type is float"),
+        ({"name": "rcdb-1k", "noise": (2.0, 1.0)}, "give the smaller number first"),
+        ({"name": "rcdb-1k", "noise": (0.0, float("nan"))}, "give 0 to 8"),
+        ({"name": "rcdb-1k", "vertices": (2, 200)}, "give 3 to 1000"),
+        ({"name": "rcdb-1k", "search_seed": 7}, "means one table"),
+        ({"name": "RCDB-1k"}, "did you mean 'rcdb-1k'"),
+        ({"name": "rcdb-1k", "varying": 1}, "only 198 categories of rcdb differ"),
         ({"name": "fractaldb-1k", "instances": 0}, "None for an endless set"),
     ],
 )
@@ -181,12 +191,51 @@ def test_the_scripts_contour_files_are_read(tmp_path):
         ("Line_num,30", "Lines,30", "line 5: no parameter 'Lines'; Vertex, Line_num"),
         ("Line_num,30\n", "", "no row for Line_num"),
         ("Line_num,30", "Line_num,thirty", "line 5: 'thirty' is not a number"),
-        ("Line_num,30", "Line_num,nan", "line 5: Line_num must be finite"),
-        ("Line_num,30", "Line_num,3000", "3000 polygons: give at most"),
-        ("Vertex,12", "Vertex,201", "vertices must be 1 to 200"),
+        ("Line_num,30", "Line_num,nan", "line 5: Line_num must be a number below 10000"),
+        ("Line_num,30", "Line_num,3000", "polygons=3000 in the table: load it with polygons="),
+        ("Vertex,12", "Vertex,201", "vertices=201 in the table: load it with vertices="),
     ],
 )
 def test_malformed_contour_files_are_named_with_their_line(tmp_path, old, new, words):
     (tmp_path / "00000.csv").write_text(RCDB_FILE.replace(old, new))
     with pytest.raises(ValueError, match=words):
         generators.load("rcdb", table=tmp_path)
+
+
+def test_fewer_classes_of_a_name_without_a_size_are_its_first():
+    for name in ("1p-frac", "segrcdb"):
+        whole, some = generators.load(name), generators.load(name, num_classes=3)
+        for all_of, three in zip(whole.categories, some.categories, strict=True):
+            np.testing.assert_array_equal(all_of[:3], three)
+
+
+def test_categories_of_few_parameters_differ():
+    few = generators.load("rcdb-1k", varying=2).categories
+    assert len({(v, p) for v, p in zip(few.vertices, few.polygons, strict=True)}) == 1000
+    assert len(set(few.radius)) == len(set(few.noise)) == 1
+
+
+WRONG_TYPES = """
+import numpy as np
+from jaxfdsl import generators
+for arguments in (
+    {"name": 5}, {"size": "224"}, {"size": 224.0}, {"instances": 1.5}, {"instances": "all"},
+    {"num_classes": 2.5}, {"search_seed": "x"}, {"name": "rcdb", "table": 5},
+    {"background": np.array([1, 2])},
+):
+    try:
+        generators.load(**{"name": "rcdb-1k", **arguments})
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_values_of_a_wrong_type_are_refused_in_one_sentence():
+    # In a process of its own: the tests' type checks would be first.
+    done = subprocess.run([sys.executable, "-c", WRONG_TYPES], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert not done.stderr and len(lines) == 9
+    assert lines[0] == "name=5: give one of generators.names()"
+    assert all("give a whole number" in line for line in lines[1:7])
+    assert lines[7].startswith("table=5: give a file, a folder")
+    assert generators.load("rcdb-1k", varying=np.int32(6)).family.varying == 6

@@ -163,6 +163,7 @@ class Scenes:
     num_classes: int = 4
     num_recipes: int = 1
     has_mask: bool = True
+    scenes: bool = True
     instances: int | None = 60
     size: int = 4
     channels: int = 1

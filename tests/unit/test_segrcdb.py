@@ -148,5 +148,5 @@ def test_what_cannot_be_drawn_is_refused(size, count, options, words):
 
 def test_a_table_of_more_polygons_than_the_option_is_refused():
     table = categories.from_numbers(SegRCDB(), np.arange(254))
-    with pytest.raises(ValueError, match="50 polygons in the table: the option polygons="):
+    with pytest.raises(ValueError, match="polygons=50 in the table: load it with polygons="):
         Dataset("segrcdb", SegRCDB(polygons=(1, 20)), table, None, 64)
