@@ -25,8 +25,10 @@ from ml_collections import ConfigDict
 from jaxfdsl import config as c
 from jaxfdsl.configs import vitti_exfractal1k
 
-SETS = ("perlin", "dead_leaves", "bezier", "rcdb", "visualatom", "fractaldb", "exfractaldb")
-SETS += ("svd_fractal",)
+SETS = (
+    *("perlin", "dead_leaves", "bezier", "rcdb", "visualatom"),
+    *("fractaldb", "exfractaldb", "svd_fractal"),
+)
 RENDERS = ("points", "outline", "filled")
 POINTS = (500, 1000, 10_000, 50_000, 100_000, 200_000)
 VARYING = {

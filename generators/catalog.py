@@ -237,13 +237,12 @@ def _distinct(family: Any, count: int, seed: int) -> Any:
 
 def _own(table: Any, family: Any, count: int | None) -> Any:
     like = family.propose(np.zeros(1, np.uint32), xp=np)
-    kind = type(like)
+    kind: Any = type(like)
     said = "the table" if isinstance(table, tuple) else f"{table}"
-    if isinstance(table, tuple):
-        chosen = table
-    elif not isinstance(table, (str, os.PathLike)):
+    chosen: Any = table
+    if not isinstance(table, (str, os.PathLike, tuple)):
         raise ValueError(f"table={table!r}: give a file, a folder, or a family's Category")
-    else:
+    if not isinstance(table, tuple):
         path = pathlib.Path(table)
         if not path.exists():
             raise ValueError(f"table={table}: there is no such file or folder")

@@ -128,34 +128,45 @@ class Dataset:
         """Draws any (category, instance) pairs, those beyond `instances` too."""
         canvas = self if size in (None, self.size) else dataclasses.replace(self, size=size)
         platform = jax.default_backend()
-        if platform == "cpu":
-            return jax.tree.map(jnp.asarray, canvas.draw_on_host(recipes))
-        table = jax.device_put(self.table)
-        return _draw_jitted(self.family, canvas.size, jnp.asarray(recipes), table, platform)
+        if platform != "cpu":
+            table = jax.device_put(self.table)
+            return _draw_jitted(self.family, canvas.size, jnp.asarray(recipes), table, platform)
+        parts = canvas._host_parts(recipes)
+        if len(parts) == 1:
+            return parts[0]
+        return {
+            name: jnp.concatenate([part[name] for part in parts])[: len(recipes)]
+            for name in parts[0]
+        }
 
     def draw_on_host(
         self, recipes: UInt32[np.ndarray, "N 2"]
     ) -> dict[str, Shaped[np.ndarray, "N ..."]]:
         """`draw_recipes` on all processor cores, whatever accelerator there is, in NumPy."""
+        parts = self._host_parts(recipes)
+        return {
+            name: np.concatenate([part[name] for part in parts])[: len(recipes)]
+            for name in parts[0]
+        }
+
+    def _host_parts(self, recipes) -> list[dict[str, Array]]:
+        """The images in equal parts, a core each; the last one filled up."""
         host = jax.local_devices(backend="cpu")[0]
         cores = max(1, min(_cores(), len(recipes) // IMAGES_A_CORE))
-        # A program draws on one core: equal parts, the last one filled up, to as many as there are.
         share = -(-len(recipes) // cores)
         filled = np.concatenate([recipes, np.repeat(recipes[:1], share * cores - len(recipes), 0)])
         table = jax.device_put(self.table, host)
 
         def part(own):
-            drawn = _draw_jitted(self.family, self.size, jax.device_put(own, host), table, "cpu")
-            return {name: np.asarray(value) for name, value in drawn.items()}
+            own = jax.device_put(own, host)
+            return jax.block_until_ready(
+                _draw_jitted(self.family, self.size, own, table, "cpu")
+            )
 
         if cores == 1:
-            return part(filled)
+            return [part(filled)]
         with concurrent.futures.ThreadPoolExecutor(cores) as pool:
-            parts = list(pool.map(part, np.split(filled, cores)))
-        return {
-            name: np.concatenate([drawn[name] for drawn in parts])[: len(recipes)]
-            for name in parts[0]
-        }
+            return list(pool.map(part, np.split(filled, cores)))
 
     def fingerprint(self) -> str:
         """Hex sha256 of the family, its version and options, the table, and 64 fixed images: what a

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def build(kind: type, options: dict[str, Any]) -> Any:
+def build(kind: Any, options: dict[str, Any]) -> Any:
     """`kind(**options)`. Raises ValueError, with the nearest name or the range, for what is wrong.
 
     A `Literal` field takes its choices; `kind.limits` gives the least and greatest value of a
@@ -53,7 +53,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
-def _check(kind: type, option: str, value: Any, hint: Any) -> None:
+def _check(kind: Any, option: str, value: Any, hint: Any) -> None:
     said = f"{option}={value!r}"
     if typing.get_origin(hint) is typing.Literal:
         choices = typing.get_args(hint)

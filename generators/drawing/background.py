@@ -105,4 +105,5 @@ def palette(bits: UInt32[Array, " 6"], turn: int) -> UInt32[Array, " 4096"]:
         start = low + below(bits[2 * i + 1], span).astype(jnp.int32)
         value = ((x * rate >> STEP_BITS) + start) >> 8
         found.append((value if name == "hue" else jnp.minimum(value, 255)) & 255)
-    return hsv(*found, turn)
+    hue, saturation, value = found
+    return hsv(hue, saturation, value, turn)

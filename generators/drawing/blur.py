@@ -52,5 +52,6 @@ def _mix(before, here, after, weight):
         return (before + after) * weight + here * middle + half
 
     red_blue = mixed(before & pair, here & pair, after & pair, np.uint32(0x00800080))
-    green = mixed(*((v & single) >> np.uint32(8) for v in (before, here, after)), np.uint32(0x80))
+    above, own, below = ((v & single) >> np.uint32(8) for v in (before, here, after))
+    green = mixed(above, own, below, np.uint32(0x80))
     return ((red_blue >> np.uint32(8)) & pair) | (green & single)

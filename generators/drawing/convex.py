@@ -70,8 +70,8 @@ def paint(
 
         # A loop, or XLA:CPU would work the runs out one by one within the scatter.
         parts = (v.reshape(CHUNKS, -1) for v in (item, offset, live))
-        made = lax.map(runs, tuple(parts))
-        return spans.lay(planes, *(v.reshape(-1) for v in made), size)
+        row, left, right, keys = (v.reshape(-1) for v in lax.map(runs, tuple(parts)))
+        return spans.lay(planes, row, left, right, keys, size)
 
     lengths = jnp.where(key > 0, shapes[ROW_COUNT], 0)
     planes = fold(lengths, visit, spans.planes(size, jnp.uint8), block=ROWS)

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int32, UInt32
+from jaxtyping import Array, UInt32
 
 from . import noise
 
@@ -41,9 +41,9 @@ def ranged(
     fixed: Sequence[int],
     varying: int,
     xp: Any = jnp,
-) -> list[Int32[Array | np.ndarray, "*n"]]:
-    """One whole number of [least, most] for each range: the first `varying` spread, the others
-    `fixed`. Ranges hold fewer than 2**16 numbers.
+) -> list[Any]:
+    """int32[*n] for each range, of fewer than 2**16 whole numbers: the first `varying` spread over
+    [least, most], the others `fixed`.
     """
     fractions = spread(number, len(least), xp)
     values = []

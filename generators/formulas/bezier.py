@@ -24,13 +24,13 @@ from ..drawing.raster import Backend
 from ..drawing.spread import check_ranges, fingerprint, ranged
 
 STEPS = 64  # lines a curve
-LEAST = (3, 1, 64, 64)  # of the fields of Category, in its units
+LEAST = (3, 1, 64, 64)  # of the fields of Strokes, in its units
 MOST = (18, 64, 256, 256)
 MIDDLE = (10, 32, 160, 160)
 PLACE_BITS, WEIGHT_BITS = 4, 14
 
 
-class Category(NamedTuple):
+class Strokes(NamedTuple):
     """One category, or a table of them with a leading axis."""
 
     control_points: Int32[Array, "*n"]
@@ -69,25 +69,25 @@ class Bezier:
     version: ClassVar[int] = 1
     canvas: ClassVar[int] = 512
     channels: ClassVar[int] = 1
-    Category: ClassVar[type] = Category
-    VARYING: ClassVar[tuple[str, ...]] = Category._fields
+    Category: ClassVar[type] = Strokes
+    VARYING: ClassVar[tuple[str, ...]] = Strokes._fields
     limits: ClassVar[dict[str, tuple[int, int]]] = {"varying": (0, 4)}
 
     def constants(self) -> dict[str, np.ndarray]:
         """Arrays that every image reads beside its category; they travel with the table."""
         return {"weights": weights()}
 
-    def check(self, table: Category, size: int) -> None:
+    def check(self, table: Strokes, size: int) -> None:
         """Refuses numbers outside the ranges."""
         check_ranges(table, LEAST, MOST)
 
-    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
+    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Strokes:
         """Candidate `number` -> its category."""
-        return Category(*ranged(number, LEAST, MOST, MIDDLE, self.varying, xp))
+        return Strokes(*ranged(number, LEAST, MOST, MIDDLE, self.varying, xp))
 
     def draw(
         self,
-        params: Category,
+        params: Strokes,
         seed: UInt32[Array, ""],
         size: int,
         constants: dict[str, Array],
@@ -103,11 +103,10 @@ class Bezier:
             rows = jnp.where(drawn[:, None], y, -1)
             ink = raster.raster(rows, x, size, op="occupied", backend=backend) > 0
         else:
-            keys = jnp.broadcast_to(drawn[:, None].astype(jnp.int32), (MOST[1], STEPS))
-            ends = (x[:, :-1], y[:, :-1], x[:, 1:], y[:, 1:], keys)
             canvas = jnp.zeros(size * size, jnp.int32)
-            flat = (v.reshape(-1) for v in ends)
-            canvas = polyline.segments(canvas, *flat, size, backend=backend)
+            x0, y0, x1, y1 = (v.reshape(-1) for v in (x[:, :-1], y[:, :-1], x[:, 1:], y[:, 1:]))
+            keys = jnp.repeat(drawn.astype(jnp.int32), STEPS)
+            canvas = polyline.segments(canvas, x0, y0, x1, y1, keys, size, backend=backend)
             ink = canvas.reshape(size, size) > 0
         if self.render in ("outline", "filled"):
             ink = getattr(silhouette, self.render)(ink)
@@ -115,7 +114,7 @@ class Bezier:
 
 
 def curves(
-    params: Category, key: UInt32[Array, ""], size: int, weights: Int32[Array, "n t k"]
+    params: Strokes, key: UInt32[Array, ""], size: int, weights: Int32[Array, "n t k"]
 ) -> tuple[Int32[Array, "64 65"], Int32[Array, "64 65"]]:
     """The points of every curve in whole pixels, x and y; those beyond `params.curves` too."""
     number = lax.iota(jnp.uint32, MOST[1])[:, None] * np.uint32(32)

@@ -29,7 +29,7 @@ from ..drawing.raster import Backend
 from ..drawing.spread import check_ranges, fingerprint, ranged
 
 DISC, SQUARE, TURNED, RECTANGLE, TRIANGLE, QUADRILATERAL, MIXED = range(7)
-LEAST = (DISC, 1966, 16384, 0)  # of the fields of Category, in its units
+LEAST = (DISC, 1966, 16384, 0)  # of the fields of Foliage, in its units
 MOST = (MIXED, 3932, 65536, 15)
 PUBLISHED = (MIXED, 1966, 65536, 8)  # mixed, .03, 1, 3
 RADII = 200
@@ -41,7 +41,7 @@ TURN, TURN_BITS = 4096, 15
 TINT, CENTRE, RADIUS, SHAPE, ANGLES = range(5)  # the words of a leaf; two hold its angles
 
 
-class Category(NamedTuple):
+class Foliage(NamedTuple):
     """One category, or a table of them with a leading axis."""
 
     shape: Int32[Array, "*n"]
@@ -95,25 +95,25 @@ class DeadLeaves:
     version: ClassVar[int] = 1
     canvas: ClassVar[int] = 256
     channels: ClassVar[int] = 3
-    Category: ClassVar[type] = Category
-    VARYING: ClassVar[tuple[str, ...]] = Category._fields
+    Category: ClassVar[type] = Foliage
+    VARYING: ClassVar[tuple[str, ...]] = Foliage._fields
     limits: ClassVar[dict[str, tuple[int, int]]] = {"varying": (0, 4)}
 
     def constants(self) -> dict[str, np.ndarray]:
         """Arrays that every image reads beside its category; they travel with the table."""
         return {"radii": radius_steps(), "ratios": ratio_bounds(), "turns": turns()}
 
-    def check(self, table: Category, size: int) -> None:
+    def check(self, table: Foliage, size: int) -> None:
         """Refuses numbers outside the ranges."""
         check_ranges(table, LEAST, MOST)
 
-    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
+    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Foliage:
         """Candidate `number` -> its category."""
-        return Category(*ranged(number, LEAST, MOST, PUBLISHED, self.varying, xp))
+        return Foliage(*ranged(number, LEAST, MOST, PUBLISHED, self.varying, xp))
 
     def draw(
         self,
-        params: Category,
+        params: Foliage,
         seed: UInt32[Array, ""],
         size: int,
         constants: dict[str, Array],
@@ -140,7 +140,7 @@ class DeadLeaves:
 
 
 def visible(
-    params: Category,
+    params: Foliage,
     key: UInt32[Array, ""],
     size: int,
     constants: dict[str, Array],
@@ -179,10 +179,10 @@ def visible(
     def unseen(state):
         return (state[0] >= 0) & (state[1] == 0).any()
 
-    start = (jnp.int32(0), jnp.ones(size * size, bool), jnp.int32(0))
-    last = lax.while_loop(unfinished, fall, start)[2]
-    start = (last // BLOCK, jnp.zeros(size * size, jnp.int32))
-    return lax.while_loop(unseen, look, start)[1].reshape(size, size)
+    bare = (jnp.int32(0), jnp.ones(size * size, bool), jnp.int32(0))
+    last = lax.while_loop(unfinished, fall, bare)[2]
+    blank = (last // BLOCK, jnp.zeros(size * size, jnp.int32))
+    return lax.while_loop(unseen, look, blank)[1].reshape(size, size)
 
 
 def _by_leaf(look_up) -> Array:
@@ -240,8 +240,8 @@ def _corners(shape, radius, words, turns):
     first, last = jnp.minimum(a, b), jnp.maximum(a, b)
     low, high = jnp.minimum(c, d), jnp.maximum(c, d)
     inner = jnp.maximum(first, low), jnp.minimum(last, high)
-    ordered = jnp.minimum(first, low), jnp.minimum(*inner), jnp.maximum(*inner)
-    ordered = (*ordered, jnp.maximum(last, high))
+    outer = jnp.minimum(first, low), jnp.maximum(last, high)
+    ordered = outer[0], jnp.minimum(*inner), jnp.maximum(*inner), outer[1]
     triangle = shape == TRIANGLE
     picked = [jnp.where(triangle, *pair) for pair in zip((a, b, c, c), ordered, strict=True)]
     round_x, round_y = on_circle(jnp.stack(picked))

@@ -34,7 +34,7 @@ ROWS = 32  # pixel rows made together
 GAIN = 181  # 2**7 * sqrt(2): gray levels a unit of noise
 
 
-class Category(NamedTuple):
+class Frequencies(NamedTuple):
     """One category, or a table of them with a leading axis."""
 
     frequency_x: Int32[Array, "*n"]  # cells a side, Q8
@@ -68,26 +68,26 @@ class Perlin:
     version: ClassVar[int] = 1
     canvas: ClassVar[int] = 256
     channels: ClassVar[int] = 1
-    Category: ClassVar[type] = Category
-    VARYING: ClassVar[tuple[str, ...]] = Category._fields
+    Category: ClassVar[type] = Frequencies
+    VARYING: ClassVar[tuple[str, ...]] = Frequencies._fields
     limits: ClassVar[dict[str, tuple[int, int]]] = {"varying": (0, 2)}
 
     def constants(self) -> dict[str, np.ndarray]:
         """Arrays that every image reads beside its category; they travel with the table."""
         return {"gradients": gradients(), "fade": fade()}
 
-    def check(self, table: Category, size: int) -> None:
+    def check(self, table: Frequencies, size: int) -> None:
         """Refuses frequencies for which there is no lattice."""
         check_ranges(table, (LEAST,) * 2, (MOST,) * 2)
 
-    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Category:
+    def propose(self, number: UInt32[Array | np.ndarray, "*n"], xp: Any = jnp) -> Frequencies:
         """Candidate `number` -> its category."""
         spans = ((LEAST,) * 2, (MOST,) * 2, ((LEAST + MOST) // 2,) * 2)
-        return Category(*ranged(number, *spans, self.varying, xp))
+        return Frequencies(*ranged(number, *spans, self.varying, xp))
 
     def draw(
         self,
-        params: Category,
+        params: Frequencies,
         seed: UInt32[Array, ""],
         size: int,
         constants: dict[str, Array],
@@ -115,7 +115,7 @@ class Perlin:
 
 
 def noise_field(
-    params: Category, key: UInt32[Array, ""], size: int, constants: dict[str, Array]
+    params: Frequencies, key: UInt32[Array, ""], size: int, constants: dict[str, Array]
 ) -> Int32[Array, "S S"]:
     """Gradient noise, Q14, of magnitude up to sqrt(1/2).
 

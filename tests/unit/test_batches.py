@@ -21,6 +21,12 @@ class Numbered:
     size: int = 2
     channels: int = 3
     table: dict = dataclasses.field(default_factory=dict)
+    scenes: bool = False
+    has_mask: bool = False
+
+    @property
+    def num_recipes(self):
+        return self.num_classes
 
     def recipes(self, indices):
         instance, category = np.divmod(np.asarray(indices), self.num_classes)

@@ -135,6 +135,9 @@ class Shades:
 
     name: str = "shades"
     num_classes: int = 2
+    num_recipes: int = 2
+    scenes: bool = False
+    has_mask: bool = False
     instances: int = 3
     size: int = 8
     channels: int = 3
