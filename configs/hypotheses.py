@@ -2,7 +2,7 @@
 
     python -m jaxfdsl.main --config=configs/hypotheses.py:rcdb-broken --workdir=runs/rcdb-broken
 
-ViT-Ti/16, 1,000 categories of 1,000 images, as configs/vitti_exfractal1k.py; its cost is that of
+ViT-Ti/16, 1,000 categories of 1,000 images, as configs/vitti_1k.py:exfractaldb; its cost is that of
 each run, none is run here. NAME is a set (the default is rcdb), a set and how it is drawn
 (rcdb-points, -outline, -filled, -broken), a number of points (fractaldb-500points), or a set and
 how many of its parameters vary (bezier-2vary); a wrong one is answered with the nearest.
@@ -23,7 +23,7 @@ import difflib
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as c
-from jaxfdsl.configs import vitti_exfractal1k
+from jaxfdsl.configs import vitti_1k
 
 SETS = (
     *("perlin", "dead_leaves", "bezier", "rcdb", "visualatom"),
@@ -71,7 +71,7 @@ def get_config(name: str = "rcdb") -> ConfigDict:
             f"--config=configs/hypotheses.py:{name}: there is no such run; the nearest is "
             f"--config=configs/hypotheses.py:{near}."
         )
-    config = vitti_exfractal1k.get_config()
+    config = vitti_1k.get_config()
     config.data.sources = ConfigDict({"images": c.formula_source(**RUNS[name])})
     config.evals.held_out = c.accuracy_eval(
         c.held_out(config.data.sources.images), num_examples=10_000

@@ -1,6 +1,7 @@
 """`jaxfdsl <verb>`: the small jobs round a run. Training itself is `python -m jaxfdsl.main`."""
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -16,6 +17,9 @@ from etils import epath
 from jaxfdsl import __version__
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data.prepare import command as prepare_command
+from jaxfdsl.evaluate import Asked
+from jaxfdsl.evaluate import run as evaluate_run
 
 
 def gallery(options: argparse.Namespace) -> None:
@@ -57,28 +61,10 @@ def replay(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Run a workdir's evaluations on its newest checkpoint."""
-    import jax
-    from absl import logging
-
-    from jaxfdsl import checkpoint, compile_cache, experiment, train
-
-    config = _config_of(options.workdir)
-    config_lib.validate(config, num_devices=jax.device_count())
-    compile_cache.enable()
-    parts = experiment.build(config)
-    folder = epath.Path(options.workdir) / "checkpoints"
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of what is asked of it, reading only
-    saved = checkpoint.Checkpoints(folder, keep=config.keep_checkpoints, tell=print, read_only=True)
-    state = saved.restore(checkpoint.like(parts.state, parts.laid))
-    saved.close()
-    if state is None:
-        raise ConfigError(
-            f"{folder} holds no checkpoint: type the workdir of a run that saved one."
-        )
-    print(f"step {int(state['step'])} of {parts.total_steps}")
-    for name, value in train.evaluate(parts, state).items():
-        print(f"{name} {value:.4f}")
+    """Run a workdir's evaluations, or others on any real data, on its newest checkpoint."""
+    names = (field.name for field in dataclasses.fields(Asked))
+    asked = {name: getattr(options, name) for name in names}
+    evaluate_run(options.named_workdir or options.workdir, Asked(**asked))
 
 
 def search(options: argparse.Namespace) -> None:
@@ -105,6 +91,11 @@ def search(options: argparse.Namespace) -> None:
         )
     categories.save(options.out, categories.from_numbers(family, numbers))
     print(f"{options.classes} categories of {options.family}, seed {options.seed}: {options.out}")
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Write ImageNet, CIFAR or an image folder as TFDS reads it, without TensorFlow."""
+    prepare_command.run(options)
 
 
 def doctor(options: argparse.Namespace) -> None:
@@ -202,7 +193,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--step", type=int, required=True)
     made.add_argument("--images", type=int, default=64, help="of each source")
     made.add_argument("--out", default="", help="folder; default WORKDIR/replay")
-    verb(evaluate).add_argument("workdir")
+    made = verb(evaluate)
+    made.add_argument("workdir", nargs="?", default="")
+    made.add_argument("--workdir", dest="named_workdir", metavar="WORKDIR", default="")
+    for field in dataclasses.fields(Asked):
+        told, kind = field.metadata["help"], type(field.default)
+        made.add_argument(f"--{field.name}", type=kind, default=field.default, help=told)
+    prepare_command.arguments(verb(prepare))
     made = verb(doctor)
     made.add_argument("--name", default="exfractaldb-1k", help="what to draw")
     made.add_argument("--images", type=int, default=64, help="a batch")

@@ -2,7 +2,7 @@
 
 A recipe (`configs/*.py`) starts from `default_config()` and changes values. Fields cannot be added
 by mistake: everything is locked but `data.sources` and `evals`, whose entries have names of the
-recipe's choice, and a formula's `options`.
+recipe's choice (`config_entries` makes them), and a formula's `options`.
 """
 
 import hashlib
@@ -13,6 +13,41 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxfdsl.config_entries import (
+    EVALS,
+    SOURCES,
+    accuracy_eval,
+    few_shot_eval,
+    folder_source,
+    formula_source,
+    held_out,
+    knn_eval,
+    linear_probe_eval,
+    mean_average_precision_eval,
+    parquet_source,
+    segmentation_eval,
+    tfds_source,
+)
+
+__all__ = [  # what recipes and callers take from here, entries included
+    "EVALS",
+    "SOURCES",
+    "ConfigError",
+    "accuracy_eval",
+    "default_config",
+    "few_shot_eval",
+    "folder_source",
+    "formula_source",
+    "held_out",
+    "knn_eval",
+    "linear_probe_eval",
+    "mean_average_precision_eval",
+    "parquet_source",
+    "segmentation_eval",
+    "tfds_source",
+]
+
+NAMED = ("data.sources", "evals")  # groups whose entries have names of the recipe's choice
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -26,6 +61,7 @@ def default_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 256  # images of one step, over all devices and processes
+    config.accumulate = 1  # microbatches of one step: less memory, the same gradient
     config.steps = 0  # exactly one of steps and epochs is above zero
     config.epochs = 0.0
     config.log_every = 50
@@ -33,7 +69,8 @@ def default_config() -> ConfigDict:
     config.checkpoint_every = 1000
     config.keep_checkpoints = 2
     config.dtype = "auto"  # "auto": bfloat16 on TPU and on GPU from sm80, else float32
-    config.init_from = ""  # a workdir or a checkpoint: weights alone, new head, resized positions
+    # A workdir, a checkpoint or timm's safetensors: weights alone, new head, resized positions.
+    config.init_from = ""
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: what is left
     config.model = _model()
     config.optimizer = ConfigDict(
@@ -47,6 +84,7 @@ def default_config() -> ConfigDict:
             "nesterov": False,
             "clip_norm": 0.0,  # 0: no clipping
             "ema": 0.0,  # 0: no average of the parameters
+            "layer_decay": 1.0,  # learning rate of a block over that of the next one
         }
     )
     config.schedule = ConfigDict(
@@ -70,9 +108,13 @@ def default_config() -> ConfigDict:
     )
     config.data = ConfigDict(
         {
-            "sources": {},  # {name: formula_source(...) or tfds_source(...)}
+            "sources": {},  # {name: formula_source(...), tfds_source(...), folder_source(...)}
             "data_dir": "",  # recipes hand it to their TFDS sources: one place to type
-            "num_workers": 0,
+            "phase_starts": (0,),  # steps at which the next number of each `share` begins to hold
+            "label_space": "joined",  # one softmax over all classes; "separate": one a source
+            "repeats": 1,  # views of an image in its batch: repeated augmentation
+            "max_corrupt": 0.01,  # share of a source's images that may be unreadable
+            "num_workers": -1,  # processes that decode; 0: threads alone; -1: what the machine has
             "prefetch": 2,
         }
     )
@@ -113,127 +155,23 @@ def _augment() -> ConfigDict:
             "crop_pad": 4,
             "crop_scale": (0.08, 1.0),
             "crop_ratio": (0.75, 1.3333),
+            "interpolation": "bicubic",  # or "bilinear"
+            "rand_augment": "",  # timm's notation: "rand-m9-mstd0.5-inc1"
+            "three_augment": False,  # one of grayscale, solarise and blur (DeiT III)
+            "color_jitter": 0.0,  # of brightness, contrast and saturation
+            "color_jitter_prob": 1.0,
+            "hue": 0.0,
+            "grayscale": 0.0,  # probability, as are the next three
+            "solarize": 0.0,
+            "blur": 0.0,
+            "erasing": 0.0,  # pixel noise in one box
+            "mixup": 0.0,  # alpha of the beta distribution; 0: off
+            "cutmix": 0.0,
+            "mixup_prob": 1.0,
+            "mixup_switch": 0.5,  # probability of cutmix where both are on
+            "mixup_mode": "batch",  # one weight for the whole batch; "pair": one a pair
             "mean": IMAGENET_MEAN,
             "std": IMAGENET_STD,
-        }
-    )
-
-
-def formula_source(
-    name: str = "exfractaldb-1k",
-    *,
-    num_classes: int = 0,
-    instances: int = -1,
-    size: int = 0,
-    table: str = "",
-    search_seed: int = 1,
-    options: Mapping[str, Any] | None = None,
-    shuffle_labels: bool = False,
-    held_out: bool = False,
-    draw_on: str = "device",
-    share: float = 1.0,
-) -> ConfigDict:
-    """A data set that is drawn: `generators.load(name, ...)`.
-
-    `num_classes` 0 is the name's own count, `instances` -1 the published number and 0 endless,
-    `size` 0 is the published canvas in pixels. A bare family's name ("fractaldb") finds
-    `num_classes` categories under `search_seed`, or takes `table`: an `.npz` or published CSV
-    folder. `options` are the family's. `shuffle_labels` gives every image a label of its own by
-    chance, for control experiments; `held_out` draws instances that no training set holds.
-    `draw_on="host"` draws the same bytes on the host's cores, in `num_workers` processes if they
-    are asked for: for contours on a TPU.
-    """
-    return ConfigDict(
-        {
-            "kind": "formula",
-            "name": name,
-            "num_classes": num_classes,
-            "instances": instances,
-            "size": size,
-            "table": table,
-            "search_seed": search_seed,
-            "options": dict(options or {}),
-            "shuffle_labels": shuffle_labels,
-            "held_out": held_out,
-            "draw_on": draw_on,
-            "share": float(share),
-        }
-    )
-
-
-def tfds_source(
-    name: str = "cifar10",
-    *,
-    split: str = "train",
-    data_dir: Any = "",
-    size: int = 32,
-    num_examples: int = 0,
-    skip_examples: int = 0,
-    share: float = 1.0,
-) -> ConfigDict:
-    """Stored images: a prepared TFDS folder (array_record) at `data_dir`, never downloaded.
-
-    `num_examples` keeps the first N of a fixed shuffle (0: all), after `skip_examples`. An empty
-    `data_dir` is TFDS's own place (see `resolve_data_dir`).
-    """
-    return ConfigDict(
-        {
-            "kind": "tfds",
-            "name": name,
-            "split": split,
-            "data_dir": data_dir,
-            "size": size,
-            "num_examples": num_examples,
-            "skip_examples": skip_examples,
-            "share": float(share),
-        }
-    )
-
-
-def held_out(source: ConfigDict) -> ConfigDict:
-    """The same formula's held-out instances; fields are references and `options` the very same
-    group, so overrides reach both.
-    """
-    own = {"shuffle_labels": False, "held_out": True, "share": 1.0}
-    entry = {key: source.get_ref(key) for key in source if key not in {*own, "options"}}
-    return ConfigDict({**entry, **own, "options": source.options})
-
-
-def accuracy_eval(
-    source: ConfigDict,
-    *,
-    num_examples: int = 0,
-    batch_size: int = 0,
-    crop_fraction: float = 1.0,
-) -> ConfigDict:
-    """Top-1, top-5 and loss on a source; a formula needs `num_examples`.
-
-    `batch_size` 0 is the training one; `crop_fraction` is the centre crop's side over the image's.
-    """
-    return _eval("accuracy", source, num_examples, batch_size, crop_fraction)
-
-
-def segmentation_eval(
-    source: ConfigDict,
-    *,
-    num_examples: int = 0,
-    batch_size: int = 0,
-    crop_fraction: float = 1.0,
-) -> ConfigDict:
-    """Mean IoU, pixel accuracy and loss on a source with masks, at the model's image size."""
-    return _eval("segmentation", source, num_examples, batch_size, crop_fraction)
-
-
-def _eval(
-    kind: str, source: ConfigDict, num_examples: int, batch_size: int, crop_fraction: float
-) -> ConfigDict:
-    return ConfigDict(
-        {
-            "kind": kind,
-            "source": source,
-            "num_examples": num_examples,
-            "batch_size": batch_size,
-            "crop_fraction": float(crop_fraction),
         }
     )
 
@@ -281,13 +219,25 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """A locked config from `to_json`'s text."""
+    """A locked config from `to_json`'s text; fields that the run's version did not have yet get
+    their defaults.
+    """
     config = ConfigDict(_tuples(json.loads(text)))
-    scored = [entry.source for entry in config.get("evals", {}).values() if "source" in entry]
-    for entry in [*config.get("data", {}).get("sources", {}).values(), *scored]:
-        if entry.get("kind") == "formula":  # fields that older runs did not have
-            entry.update({k: v for k, v in formula_source().items() if k not in entry})
+    _fill(config, default_config(), "")
+    evals = config.get("evals", {}).values()
+    sources = [entry[key] for entry in evals for key in ("source", "train") if key in entry]
+    for entry in [*config.get("data", {}).get("sources", {}).values(), *sources]:
+        if entry.get("kind") in SOURCES:
+            _fill(entry, SOURCES[entry.kind](), "")
     return config.lock()
+
+
+def _fill(config: ConfigDict, default: ConfigDict, prefix: str) -> None:
+    for key, value in default.items():
+        if key not in config:
+            config[key] = value
+        elif isinstance(value, ConfigDict) and f"{prefix}{key}" not in NAMED:
+            _fill(config[key], value, f"{prefix}{key}.")
 
 
 def _tuples(value: Any) -> Any:
@@ -304,13 +254,17 @@ def data_identity(config: ConfigDict, datasets: Mapping[str, Any]) -> dict[str, 
     files lie is left out: the same data elsewhere is the same data.
     """
     identity: dict[str, Any] = {"seed": config.seed, "batch_size": config.batch_size}
+    usual = default_config().data
+    for key in ("phase_starts", "repeats", "label_space"):
+        if config.data[key] != usual[key]:
+            identity[f"data.{key}"] = config.data[key]
     entries = json.loads(to_json(config))["data"]["sources"]
     for name, entry in entries.items():
         fingerprint = getattr(datasets[name], "fingerprint", datasets[name])
         for key, value in {**entry, "fingerprint": fingerprint}.items():
             if key == "instances":  # -1 stands for what the name means
                 value = getattr(getattr(datasets[name], "dataset", None), key, value) or 0
-            if key not in ("data_dir", "table", "draw_on"):
+            if key not in ("data_dir", "path", "table", "classes", "draw_on"):
                 identity[f"data.sources.{name}.{key}"] = value
     return identity
 

@@ -30,8 +30,8 @@ def packaged_folder() -> pathlib.Path:
 
 def packaged_names() -> list[str]:
     """The packaged recipes as one types them, `configs/demo.py` and the like."""
-    files = sorted(packaged_folder().glob("*.py"))
-    return [f"configs/{file.name}" for file in files if not file.name.startswith("_")]
+    files = sorted(packaged_folder().glob("*.py"))  # some hold what recipes share
+    return [f"configs/{f.name}" for f in files if "def get_config(" in f.read_text("utf-8")]
 
 
 def resolve(typed: str) -> str:
@@ -62,13 +62,23 @@ def _split(typed: str) -> tuple[str, str, str]:
 
 
 def load(path: str) -> ConfigDict:
-    """Runs a recipe's `get_config` (with the text after a colon, if any); not yet locked."""
+    """Runs a recipe's `get_config` (with the text after a colon, if any); not yet locked.
+
+    A recipe's `NAMES` are the arguments that it takes; others are refused here.
+    """
     file, colon, argument = _split(path)
     module = _run(file)
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"--config={path}: the file has no function get_config(); write one.")
     if colon and not inspect.signature(module.get_config).parameters:
         raise ConfigError(f"--config={path}: the recipe takes no argument; type --config={file}.")
+    names = getattr(module, "NAMES", ())
+    if colon and names and argument not in names:
+        near = difflib.get_close_matches(argument, names, 1, cutoff=0)[0]
+        raise ConfigError(
+            f"--config={path}: the recipe takes {', '.join(names)}; the nearest is "
+            f"--config={file}:{near}."
+        )
     try:
         config = module.get_config(argument) if colon else module.get_config()
     except (AttributeError, KeyError, TypeError) as error:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,17 +12,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import optim, sharding, step
+from jaxfdsl import evaluators, optim, sharding, step
 from jaxfdsl import state as state_lib
-from jaxfdsl.config import ConfigError
-from jaxfdsl.data import augment, batches, join, sources
-from jaxfdsl.evals import accuracy, segmentation
+from jaxfdsl.data import augment, batches, plan
+from jaxfdsl.evaluators import Evaluator
 from jaxfdsl.models import vit
 from jaxfdsl.objectives.classify import Classify
 from jaxfdsl.objectives.segment import Segment
 from jaxfdsl.state import State
-
-Evaluator = Callable[[Any], Iterator[tuple[str, float]]]  # of parameters, to (name, value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +79,8 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         config, shard_index=jax.process_index(), shard_count=jax.process_count()
     )
     # Every device draws its part of every source; this refuses counts that cannot be cut so.
-    batches.split_batch(data.shares, config.batch_size, sharding.batch_parts(mesh))
+    parts = sharding.batch_parts(mesh)
+    plan.phase_counts(data.shares, data.phase_starts, config.batch_size, parts)
     total = config_lib.total_steps(config, data.num_examples)
     warmup = config_lib.warmup_steps(config, data.num_examples)
     rate = optim.schedule(
@@ -92,9 +90,9 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         total_steps=total,
     )
     optimizer = optim.build(config.optimizer, rate)
-    objectives = _objectives(config.objective)
+    objectives = _objectives(config, data)
     for name, source in data.sources.items():
-        _check_targets(f"data.sources.{name}", source, objectives)
+        evaluators.check_targets(f"data.sources.{name}", source, objectives)
     model = vit.build(config.model, _heads(objectives, data), compute_dtype(config.dtype))
     ema = config.optimizer.ema
     state = jax.eval_shape(
@@ -108,25 +106,32 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         rate=rate,
         ema=ema,
         fields=data.fields,
-        augment=functools.partial(_augment_train, config),
+        crop=functools.partial(_crop, config),
+        augment=lambda batch, key, rows: augment.finish(batch, key, config.augment, rows),
         mesh=mesh,
         laid=laid,
+        accumulate=config.accumulate,
     )
-    evaluators = {name: _evaluator(config, name, data, model, mesh) for name in config.evals}
+    scored = evaluators.build(
+        config, model=model, objectives=objectives, mesh=mesh, trained=data.sources
+    )
     tables = jax.device_put(data.tables, sharding.replicated(mesh))
     return Experiment(
-        config, mesh, data, model, optimizer, total, state, laid, train_step, tables, evaluators
+        config, mesh, data, model, optimizer, total, state, laid, train_step, tables, scored
     )
 
 
-def _objectives(cfg: ConfigDict) -> step.Objectives:
+def _objectives(config: ConfigDict, data: batches.Batches) -> step.Objectives:
     """Those whose weight is not 0, with their weights."""
+    cfg = config.objective
     made: dict[str, Any] = {}
     if cfg.classify.weight:
+        starts = data.offsets if config.data.label_space == "separate" else {}
+        blocks = [(first, first + data.sources[name].num_classes) for name, first in starts.items()]
         made["classify"] = Classify(
-            cfg.classify.label_smoothing, cfg.classify.get("pos_weight", True)
+            cfg.classify.label_smoothing, cfg.classify.pos_weight, tuple(blocks)
         )
-    if cfg.get("segment", {}).get("weight"):
+    if cfg.segment.weight:
         made["segment"] = Segment()
     return {name: (cfg[name].weight, objective) for name, objective in made.items()}
 
@@ -137,110 +142,9 @@ def _heads(objectives: step.Objectives, data: batches.Batches) -> dict[str, int]
     return {objective.head: outputs[objective.head] for _, objective in objectives.values()}
 
 
-def _check_targets(
-    field: str, source: sources.Source, objectives: Mapping[str, tuple[float, Any]]
-) -> None:
-    """Refuses a source that does not say what an objective learns from."""
-    for name, (_, objective) in objectives.items():
-        if objective.field not in source.targets:
-            said = {"label": "labels", "mask": "masks"}[objective.field]
-            other = {"label": "segment", "mask": "classify"}[objective.field]
-            raise ConfigError(
-                f"{field} ({source.name}) has no {said}, which objective.{name} learns from: type "
-                f"--config.objective.{name}.weight=0 --config.objective.{other}.weight=1, or the "
-                f"name of a data set with {said}."
-            )
-
-
-def _augment_train(
-    config: ConfigDict, batch: step.Batch, key: jax.Array, rows: jax.Array
-) -> step.Batch:
-    views = {"image": augment.train, "mask": augment.train_masks}
+def _crop(config: ConfigDict, part: step.Batch, key: jax.Array, rows: jax.Array) -> step.Batch:
+    """The images and masks of one source at the size that the model sees."""
+    views: dict[str, Callable] = {"image": augment.crop, "mask": augment.crop_masks}
     fields, size = config.augment, config.model.image_size
-    made = {k: view(batch[k], key, fields, size, rows) for k, view in views.items() if k in batch}
-    return {**batch, **made}
-
-
-def _augment_eval(config: ConfigDict, crop_fraction: float, batch: step.Batch) -> step.Batch:
-    size = config.model.image_size
-    made = {"image": augment.evaluate(batch["image"], config.augment, size, crop_fraction)}
-    if "mask" in batch:
-        made["mask"] = augment.evaluate_masks(batch["mask"], size, crop_fraction)
-    return {**batch, **made}
-
-
-def _eval_source(config: ConfigDict, name: str) -> sources.Source:
-    """The samples of an evaluation; refuses more of them than there are, before a step is made."""
-    entry, field = config.evals[name], f"evals.{name}"
-    source = sources.build(entry.source, seed=config.seed, train=False, field=f"{field}.source")
-    size = entry.batch_size or config.batch_size
-    batches.check_eval(
-        source, entry.num_examples, size, shard_count=jax.process_count(), field=field
-    )
-    return source
-
-
-def _evaluator(
-    config: ConfigDict, name: str, data: batches.Batches, model: vit.Model, mesh: Mesh
-) -> Evaluator:
-    entry, source = config.evals[name], _eval_source(config, name)
-    scored, how = {
-        "accuracy": ("classify", accuracy.evaluate),
-        "segmentation": ("segment", segmentation.evaluate),
-    }[entry.kind]
-    objectives = {scored: _objectives(config.objective)[scored]}
-    _check_targets(f"evals.{name}.source", source, objectives)
-    offset = _label_offset(config, name, entry.source, source, data)
-
-    def fields(rows: Any, table: Any) -> step.Batch:
-        return join.moved_up(source.fields(rows, table), offset)
-
-    compiled = step.make_eval_step(
-        model=model,
-        objective=objectives[scored][1],
-        fields=fields,
-        augment=functools.partial(_augment_eval, config, entry.crop_fraction),
-        mesh=mesh,
-    )
-    table = jax.device_put(source.table, sharding.replicated(mesh))
-
-    def evaluate(params: Any) -> Iterator[tuple[str, float]]:
-        rows = batches.eval_batches(
-            source,
-            entry.num_examples,
-            entry.batch_size or config.batch_size,
-            shard_index=jax.process_index(),
-            shard_count=jax.process_count(),
-            num_workers=config.data.num_workers,
-            prefetch=config.data.prefetch,
-            field=f"evals.{name}",
-        )
-        return how(
-            lambda params, rows: compiled(params, sharding.put_rows(mesh, rows), table),
-            params,
-            rows,
-        )
-
-    return evaluate
-
-
-def _label_offset(
-    config: ConfigDict, name: str, entry: ConfigDict, source: Any, data: batches.Batches
-) -> int:
-    """Where this evaluation's classes begin among the model's: at the training source of the same
-    kind, name and table, at 0 if there is none."""
-    same = ("kind", "name", "table", "search_seed", "num_classes")
-    offset = 0
-    for trained, candidate in data.sources.items():
-        known = config.data.sources[trained]
-        if all(known.get(key) == entry.get(key) for key in same):
-            break
-        offset += candidate.num_classes
-    else:
-        offset = 0
-    if offset + source.num_classes > data.num_classes:
-        raise ConfigError(
-            f"evals.{name}.source has {source.num_classes} classes and data.sources have "
-            f"{data.num_classes}: type the name of the data set that the model is trained on."
-        )
-    return offset
+    made = {k: view(part[k], key, fields, size, rows) for k, view in views.items() if k in part}
+    return {**part, **made}

@@ -14,6 +14,7 @@ from jaxfdsl import checkpoint
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.experiment import Experiment
+from jaxfdsl.interop import timm
 from jaxfdsl.models import transfer
 from jaxfdsl.state import State
 
@@ -31,9 +32,12 @@ FREE = (
     "evals",
     "data.num_workers",
     "data.prefetch",
+    "data.max_corrupt",
     "data.data_dir",
     "data.sources.*.data_dir",
+    "data.sources.*.path",
     "data.sources.*.table",
+    "data.sources.*.classes",
     "model.remat",
     "model.attention",
 )
@@ -54,7 +58,9 @@ def check(found: tuple[int, Mapping[str, Any]], run: Experiment, workdir: epath.
     """Raises ConfigError when `workdir` holds another experiment, or one that is past the end."""
     step, saved = found
     now = meta(run)
-    there, here = (_fixed(side["config"]) for side in (saved, now))
+    # By way of a config, which gives fields that did not exist yet their defaults.
+    filled = config_lib.to_json(config_lib.from_json(json.dumps(saved["config"])))
+    there, here = (_fixed(side) for side in (json.loads(filled), now["config"]))
     name = config_lib.changed_field(there, here)
     if name is not None:
         sides = [repr(side[name]) if name in side else "absent" for side in (here, there)]
@@ -95,17 +101,25 @@ def initial_state(run: Experiment) -> tuple[State, str]:
     if not path:
         return run.start(), ""
     try:
-        loaded, origin = checkpoint.load_params(path)
+        loaded, origin = _load(path, run)
         params, changes = transfer.adapt(loaded, run.state["params"])
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(
-            f"init_from={path!r} cannot be used: {error}; type the workdir of a run of this model."
+            f"init_from={path!r} cannot be used: {error}; type the workdir of a run of this model, "
+            "or a .safetensors file with timm's names."
         ) from error
     state = run.start()
     for name in ("params", "ema"):
         if name in state:
             state[name] = jax.tree.map(_moved, params, state[name], run.laid[name])
     return state, f"Weights from {origin}: {'; '.join(changes)}."
+
+
+def _load(path: str, run: Experiment) -> tuple[Any, str]:
+    """The weights of one of our runs, or of a safetensors file in timm's names."""
+    if path.endswith(".safetensors") or (epath.Path(path) / timm.FILE).exists():
+        return timm.load(path, run.model.design.size.num_heads)
+    return checkpoint.load_params(path)
 
 
 def _moved(value: Any, fresh: jax.Array, sharding: jax.sharding.Sharding) -> jax.Array:

@@ -20,25 +20,32 @@ from jaxfdsl.state import State
 
 Batch = dict[str, jax.Array]
 Rows = Any  # {source: {field: array}}, cut along the first axis
-Fields = Callable[[Rows, Any], Batch]
-Augment = Callable[..., Batch]
+Fields = Callable[..., Batch]  # of rows, tables and a `Batches.fields` crop
+Crop = Callable[[Batch, jax.Array, jax.Array], Batch]  # of a source's part, a key and row numbers
+Augment = Callable[[Batch, jax.Array, jax.Array], Batch]  # of the joined batch, likewise
 Objectives = Mapping[str, tuple[float, Any]]  # {name: (weight, objective)}
 
 
-def drawer(fields: Fields, augment: Augment, mesh: Mesh) -> Callable[..., Batch]:
+def drawer(fields: Fields, crop: Crop, augment: Augment, mesh: Mesh) -> Callable[..., Batch]:
     """Returns draw(rows, tables, key) -> batch with float32 images, cut over the mesh by rows.
 
-    `fields(rows, tables)` and `augment(batch, key, rows=int32[b])` see one device's part; the
-    latter's `rows` are the numbers of its samples in the global batch.
+    `fields(rows, tables, crop)` sees one device's part. `crop` brings every source's images to one
+    size, `augment` works on the joined batch; both get a key and the numbers of their rows in the
+    global batch (of the source's own rows in `crop`), so that no result depends on the mesh.
     """
 
     def shard(rows: Rows, tables: Any, key: jax.Array) -> Batch:
-        with jax.named_scope("draw"):
-            batch = dict(fields(rows, tables))
+        place = jax.lax.axis_index(sharding.BATCH_AXES)
+        crop_key, rest = jax.random.split(key)
+
+        def crop_source(number: int, part: Batch) -> Batch:
+            own = place * len(part["image"]) + jnp.arange(len(part["image"]))
+            return crop(part, jax.random.fold_in(crop_key, number), own)
+
+        batch = dict(fields(rows, tables, crop_source))
         count = batch["image"].shape[0]
-        first = jax.lax.axis_index(sharding.BATCH_AXES) * count
         with jax.named_scope("augment"):
-            return augment(batch, key, rows=first + jnp.arange(count))
+            return augment(batch, rest, place * count + jnp.arange(count))
 
     specs = (sharding.batch_spec, P(), P())
     return jax.shard_map(
@@ -54,22 +61,26 @@ def make_train_step(
     rate: optax.Schedule,
     ema: float,
     fields: Fields,
+    crop: Crop,
     augment: Augment,
     mesh: Mesh,
     laid: State,
+    accumulate: int = 1,
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
     """Returns train_step(state, key, rows, tables) -> (state, metrics); the old state is consumed.
 
     `laid` are the shardings of the state's leaves, `key` is the run's own for all its steps.
-    metrics: float32 scalars loss, learning_rate, grad_norm and each objective's own.
+    With `accumulate` K the model sees the batch in K parts, one after another; the gradient is that
+    of the whole. metrics: float32 scalars loss, learning_rate, grad_norm and each objective's own.
     """
-    draw = drawer(fields, augment, mesh)
-    loss_of = _loss(model, objectives, mesh)
+    draw = drawer(fields, crop, augment, mesh)
+    grad_of = jax.value_and_grad(_loss(model, objectives, mesh), has_aux=True)
+    if accumulate > 1:
+        grad_of = _accumulated(grad_of, accumulate, mesh)
 
     def train_step(state: State, key: jax.Array, rows: Rows, tables: Any):
         augment_key, model_key = jax.random.split(jax.random.fold_in(key, state["step"]))
         batch = draw(rows, tables, augment_key)
-        grad_of = jax.value_and_grad(loss_of, has_aux=True)
         (loss, metrics), grads = grad_of(state["params"], batch, model_key)
         with jax.named_scope("update"):
             grads = jax.lax.with_sharding_constraint(grads, laid["params"])
@@ -89,6 +100,33 @@ def update(state: State, grads: Any, optimizer: optax.GradientTransformation, em
     if ema:
         new["ema"] = optax.incremental_update(params, state["ema"], 1.0 - ema)
     return new
+
+
+def _accumulated(grad_of: Callable, parts: int, mesh: Mesh) -> Callable:
+    """`grad_of(params, batch, key)` of a batch in `parts` strided parts, each weighing as much as
+    it has valid rows; strided, so that every device keeps its rows."""
+    spec = jax.sharding.NamedSharding(mesh, P(None, *sharding.batch_spec))
+
+    def cut(x: jax.Array) -> jax.Array:
+        x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(x, spec)
+
+    def whole(params: Any, batch: Batch, key: jax.Array):
+        valid = batch.get("valid", jnp.ones(batch["image"].shape[:1], jnp.float32))
+        total = jnp.maximum(jnp.sum(valid), 1.0)
+
+        def step(done: Any, part: tuple[jax.Array, Batch]):
+            number, batch = part
+            found = grad_of(params, batch, jax.random.fold_in(key, number))
+            weight = jnp.sum(batch["valid"]) / total
+            return jax.tree.map(lambda a, b: a + weight * b, done, found), None
+
+        batches = jax.tree.map(cut, {**batch, "valid": valid})
+        first = jax.eval_shape(grad_of, params, jax.tree.map(lambda x: x[0], batches), key)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
+        return jax.lax.scan(step, zeros, (jnp.arange(parts), batches))[0]
+
+    return whole
 
 
 def _loss(model: Model, objectives: Objectives, mesh: Mesh) -> Callable:
@@ -118,6 +156,23 @@ def _loss(model: Model, objectives: Objectives, mesh: Mesh) -> Callable:
     return loss_of
 
 
+def eval_drawer(
+    fields: Callable[[Rows, Any], Batch], augment: Callable[[Batch], Batch], mesh: Mesh
+) -> Callable[[Rows, Any], Batch]:
+    """Returns draw(rows, table) -> batch with float32 images and no chance in it."""
+
+    def shard(rows: Rows, table: Any) -> Batch:
+        with jax.named_scope("draw"):
+            batch = dict(fields(rows, table))
+        with jax.named_scope("augment"):
+            return augment(batch)
+
+    specs = (sharding.batch_spec, P())
+    return jax.shard_map(
+        shard, mesh=mesh, in_specs=specs, out_specs=sharding.batch_spec, check_vma=False
+    )
+
+
 def make_eval_step(
     *,
     model: Model,
@@ -126,11 +181,14 @@ def make_eval_step(
     augment: Callable[[Batch], Batch],
     mesh: Mesh,
 ) -> Callable[..., dict[str, jax.Array]]:
-    """Returns eval_step(params, rows, table) -> the objective's sums over the batch."""
-    draw = drawer(fields, lambda batch, key, rows: augment(batch), mesh)
+    """Returns eval_step(params, rows, table) -> the objective's sums over the batch.
+
+    `fields(rows, table)` is one source's, without a crop.
+    """
+    draw = eval_drawer(fields, augment, mesh)
 
     def eval_step(params: Any, rows: Rows, table: Any) -> dict[str, jax.Array]:
-        batch = draw(rows, table, jax.random.key(0))
+        batch = draw(rows, table)
         outputs = model.apply(params, batch["image"], train=False)
         return objective.counts(outputs, batch)
 

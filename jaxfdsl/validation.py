@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError, field
-from jaxfdsl.data.batches import split_batch
+from jaxfdsl.data.plan import phase_counts
 from jaxfdsl.models import variants
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -24,22 +24,27 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer.name": ("adamw", "sgd"),
     "schedule.name": ("cosine", "constant"),
     "augment.crop": ("none", "pad", "random_resized"),
+    "augment.interpolation": ("bicubic", "bilinear"),
+    "augment.mixup_mode": ("batch", "pair"),
+    "data.label_space": ("joined", "separate"),
 }
-EVALS = {"accuracy": "classify", "segmentation": "segment"}  # what each kind scores
-ABOVE_ZERO = ("batch_size", "log_every", "checkpoint_every", "keep_checkpoints")
+# What each kind of evaluation scores; the others score features, which all models have.
+SCORED = {
+    "accuracy": "classify",
+    "segmentation": "segment",
+    "mean_average_precision": "classify",
+}
+ABOVE_ZERO = (
+    "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "data.repeats",
+)  # fmt: skip
 NOT_NEGATIVE = (
     "steps", "epochs", "eval_every", "optimizer.weight_decay", "optimizer.clip_norm",
-    "schedule.warmup_steps", "schedule.warmup_epochs", "data.num_workers", "augment.crop_pad",
+    "schedule.warmup_steps", "schedule.warmup_epochs", "augment.crop_pad",
 )  # fmt: skip
-BELOW_ONE = ("model.drop_path", "objective.classify.label_smoothing", "optimizer.ema")
+BELOW_ONE = (
+    "model.drop_path", "objective.classify.label_smoothing", "optimizer.ema", "data.max_corrupt",
+)  # fmt: skip
 RISING = ("augment.crop_scale", "augment.crop_ratio")
-
-ABSENT_IS_OFF = ("objective.segment", "objective.classify.pos_weight")  # of older runs' configs
-
-SOURCES: Mapping[str, Callable[..., ConfigDict]] = {
-    "formula": config_lib.formula_source,
-    "tfds": config_lib.tfds_source,
-}
 
 
 def check(config: ConfigDict, *, num_devices: int, num_processes: int = 1) -> None:
@@ -48,6 +53,7 @@ def check(config: ConfigDict, *, num_devices: int, num_processes: int = 1) -> No
     _check_sources(config)
     _check_values(config)
     _check_objectives(config)
+    _check_augment(config)
     _check_length(config)
     _check_model(config.model)
     _check_attention(config)
@@ -61,10 +67,10 @@ def _check_fields(config: ConfigDict, default: ConfigDict, prefix: str = "") -> 
             close = difflib.get_close_matches(key, list(default), n=1)
             known = f"did you mean {prefix}{close[0]}" if close else f"type one of {list(default)}"
             raise ConfigError(f"config.{prefix}{key} is not a field: {known}?")
-        if isinstance(value, ConfigDict) and f"{prefix}{key}" not in ("data.sources", "evals"):
+        if isinstance(value, ConfigDict) and f"{prefix}{key}" not in config_lib.NAMED:
             _check_fields(value, default[key], f"{prefix}{key}.")
     for key in default:
-        if key not in config and f"{prefix}{key}" not in ABSENT_IS_OFF:
+        if key not in config:
             raise ConfigError(f"config.{prefix}{key} is missing: start from default_config().")
 
 
@@ -73,15 +79,16 @@ def _check_sources(config: ConfigDict) -> None:
         raise ConfigError("data.sources is empty: add one with formula_source or tfds_source.")
     for name, entry in config.data.sources.items():
         _check_source(entry, f"data.sources.{name}")
-        if entry.share <= 0:
-            raise ConfigError(f"data.sources.{name}.share={entry.share}: type a number above 0.")
     for name, entry in config.evals.items():
-        example = config_lib.accuracy_eval(config_lib.tfds_source())
-        example.source = entry.get("source", example.source)
-        if entry.get("kind") not in EVALS:
-            kinds = " or ".join(map(repr, EVALS))
-            raise ConfigError(f"evals.{name}.kind={entry.get('kind')!r}: type {kinds}.")
-        _check_source(example.source, f"evals.{name}.source")
+        kind = entry.get("kind")
+        if kind not in config_lib.EVALS:
+            close = _closest(kind, config_lib.EVALS)
+            raise ConfigError(f"evals.{name}.kind={kind!r} is not known: type {close}.")
+        parts = [key for key in ("train", "source") if key in entry]
+        example = config_lib.EVALS[kind](*[ConfigDict() for _ in parts])
+        for key in parts:
+            _check_source(entry[key], f"evals.{name}.{key}")
+            example[key] = entry[key]
         _check_fields(entry, example, f"evals.{name}.")
         if not 0 < entry.crop_fraction <= 1:
             raise ConfigError(
@@ -96,9 +103,10 @@ def _check_sources(config: ConfigDict) -> None:
 
 def _check_source(entry: ConfigDict, name: str) -> None:
     kind = entry.get("kind")
-    if kind not in SOURCES:
-        raise ConfigError(f"{name}.kind={kind!r}: type one of {', '.join(SOURCES)}.")
-    example = SOURCES[kind]()
+    if kind not in config_lib.SOURCES:
+        close = _closest(kind, config_lib.SOURCES)
+        raise ConfigError(f"{name}.kind={kind!r} is not known: type {close}.")
+    example = config_lib.SOURCES[kind]()
     if kind == "formula":
         example.options = entry.get("options", {})
         for key in example.options:
@@ -120,6 +128,14 @@ def _check_values(config: ConfigDict) -> None:
     _check_range(config, NOT_NEGATIVE, lambda value: value >= 0, "0 or more")
     _check_range(config, BELOW_ONE, lambda value: 0 <= value < 1, "a number from 0 to below 1")
     _check_range(config, RISING, _rises, "two numbers above 0, the smaller one first")
+    _check_range(config, ["optimizer.layer_decay"], lambda x: 0 < x <= 1, "above 0, up to 1")
+    _check_range(config, ["data.num_workers"], lambda x: x >= -1, "0 or more, or -1 for automatic")
+
+
+def _closest(value: Any, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(str(value), known, n=1)
+    return repr(close[0]) if close else f"one of {', '.join(known)}"
 
 
 def _check_range(
@@ -144,9 +160,9 @@ def _check_objectives(config: ConfigDict) -> None:
             f"objective has the weights {weights}: type --config.objective.classify.weight=1."
         )
     for name, entry in config.evals.items():
-        needed = EVALS[entry.kind]
-        if not weights.get(needed):
-            other = next(kind for kind, objective in EVALS.items() if weights.get(objective))
+        needed = SCORED.get(entry.kind)
+        if needed and not weights.get(needed):
+            other = next(kind for kind, objective in SCORED.items() if weights.get(objective))
             raise ConfigError(
                 f"evals.{name}.kind={entry.kind!r} scores what objective.{needed} trains, which "
                 f"is off: type --config.objective.{needed}.weight=1, or "
@@ -154,7 +170,26 @@ def _check_objectives(config: ConfigDict) -> None:
             )
 
 
+def _check_augment(config: ConfigDict) -> None:
+    from jaxfdsl.data import augment
+
+    augment.check(config.augment)
+    moving = [key for key in ("rand_augment", "mixup", "cutmix") if config.augment[key]]
+    if moving and config.objective.segment.weight:
+        off = "''" if moving[0] == "rand_augment" else 0
+        raise ConfigError(
+            f"augment.{moving[0]}={config.augment[moving[0]]!r} moves pixels away from their masks,"
+            f" which objective.segment learns from: type --config.augment.{moving[0]}={off}."
+        )
+
+
 def _check_length(config: ConfigDict) -> None:
+    if config.epochs and len(config.data.phase_starts) > 1:
+        raise ConfigError(
+            f"epochs={config.epochs} has no length in steps when the shares change, as "
+            f"data.phase_starts={config.data.phase_starts} says: type --config.epochs=0 "
+            "--config.steps=N."
+        )
     if (config.steps > 0) == (config.epochs > 0):
         raise ConfigError(
             f"steps={config.steps} and epochs={config.epochs}: exactly one is above 0; type "
@@ -221,9 +256,20 @@ def _check_batches(config: ConfigDict, num_devices: int, num_processes: int) -> 
         where += f" of {num_processes} processes"
     check = functools.partial(_check_batch, rows=rows, where=where)
     check("batch_size", config.batch_size)
-    if len(config.data.sources) > 1:
-        shares = {name: entry.share for name, entry in config.data.sources.items()}
-        split_batch(shares, config.batch_size, shards=rows)
+    shares = {name: entry.share for name, entry in config.data.sources.items()}
+    phase_counts(shares, config.data.phase_starts, config.batch_size, shards=rows)
+    if config.batch_size % (rows * config.accumulate):
+        raise ConfigError(
+            f"accumulate={config.accumulate} does not cut batch_size={config.batch_size} over "
+            f"{where} evenly: type --config.batch_size="
+            f"{_nearest(config.batch_size, rows * config.accumulate)}."
+        )
+    if (config.augment.mixup or config.augment.cutmix) and config.batch_size % (2 * rows):
+        raise ConfigError(
+            f"augment.mixup and augment.cutmix mix pairs of images, and batch_size="
+            f"{config.batch_size} over {where} leaves one alone: type --config.batch_size="
+            f"{_nearest(config.batch_size, 2 * rows)}."
+        )
     for name, entry in config.evals.items():
         if entry.batch_size:
             check(f"evals.{name}.batch_size", entry.batch_size)

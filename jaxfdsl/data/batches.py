@@ -6,72 +6,54 @@ Worker processes load this module: `fields` alone touches a device.
 import dataclasses
 import math
 import zlib
-from collections.abc import Iterator, Mapping
-from fractions import Fraction
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import sources as sources_lib
+from jaxfdsl.data.corrupt import Corrupt
+from jaxfdsl.data.decode import View
 from jaxfdsl.data.join import join
-from jaxfdsl.data.prefetch import ahead
+from jaxfdsl.data.plan import Plan, Shares, phase_counts
+from jaxfdsl.data.prefetch import ahead, resolve
 from jaxfdsl.data.shuffle import hash64
 from jaxfdsl.data.sources import Rows, Source
 
-
-def split_batch(
-    shares: Mapping[str, float | int], batch_size: int, shards: int = 1
-) -> dict[str, int]:
-    """How many samples each source gives to every batch, in proportion to the shares, exactly.
-
-    Each count is a multiple of `shards`; raises `ConfigError` when that cannot be met.
-    """
-    exact = {name: Fraction(share).limit_denominator(10_000) for name, share in shares.items()}
-    if not exact or min(exact.values()) <= 0:
-        raise ConfigError(f"data.sources has the shares {dict(shares)}: type shares above 0.")
-    total = sum(exact.values())
-    counts = {name: share / total * batch_size for name, share in exact.items()}
-    unit = shards * math.lcm(*((share / total).denominator for share in exact.values()))
-    if batch_size <= 0 or batch_size % unit:
-        nearest = max(unit, round(batch_size / unit) * unit)
-        raise ConfigError(
-            f"batch_size={batch_size} cannot be split into whole samples by the shares "
-            f"{dict(shares)} over {shards} shard{'s' * (shards > 1)}: "
-            f"type --config.batch_size={nearest} (any multiple of {unit})."
-        )
-    return {name: int(count) for name, count in counts.items()}
+Crop = Callable[[int, Mapping[str, Any]], Mapping[str, Any]]  # of a source's number and its part
 
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
     """The batches of a run, as this process sees them: its contiguous part of each source's rows.
 
-    Sources are ordered by name, in which order their classes are numbered too.
+    Sources are ordered by name, in which order their classes are numbered too. A share is the part
+    of each batch that a source fills, one number or one for each phase; `phase_starts` are the
+    steps at which phases begin.
     """
 
     sources: Mapping[str, Source]
-    shares: Mapping[str, float | int]
+    shares: Shares
     batch_size: int  # over all processes
     shard_index: int = 0
     shard_count: int = 1
+    phase_starts: tuple[int, ...] = (0,)
+    repeats: int = 1
+    max_corrupt: float = 0.01
 
     def __post_init__(self):
         object.__setattr__(self, "sources", dict(sorted(self.sources.items())))
-        split_batch(self.shares, self.batch_size, self.shard_count)
-        sizes = {name: source.size for name, source in self.sources.items()}
-        if len(set(sizes.values())) > 1:
-            raise ConfigError(
-                f"data.sources have images of different sizes, {sizes} pixels: type one size for "
-                "all, --config.data.sources.<name>.size=N."
-            )
+        _ = self.plan  # refuses shares that do not fit
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Samples of each source in a global batch."""
-        counts = split_batch(self.shares, self.batch_size, self.shard_count)
-        return {name: counts[name] for name in self.sources}
+    def plan(self) -> Plan:
+        """Which samples stand in which batch."""
+        counts = phase_counts(self.shares, self.phase_starts, self.batch_size, self.shard_count)
+        starts, shard = tuple(self.phase_starts), (self.shard_index, self.shard_count)
+        return Plan(counts, starts, self.repeats, *shard)
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -84,52 +66,78 @@ class Batches:
         return sum(source.num_classes for source in self.sources.values())
 
     @property
+    def offsets(self) -> dict[str, int]:
+        """Where each source's classes begin among those of all."""
+        ends = np.cumsum([0, *(source.num_classes for source in self.sources.values())])
+        return dict(zip(self.sources, ends.tolist(), strict=False))
+
+    @property
     def num_examples(self) -> int | None:
         """Images in the batches of one epoch: until the longest source has been seen once."""
         epochs = []
         for name, source in self.sources.items():
             if source.num_examples is None:
                 return None
-            epochs.append(math.ceil(source.num_examples * self.batch_size / self.counts[name]))
+            count = self.plan.counts_at(0).get(name, 0)
+            epochs.append(math.ceil(source.num_examples * self.batch_size / count) if count else 0)
         return max(epochs)
 
     def rows(self, step: int) -> dict[str, Rows]:
         """This process's rows of the batch of `step`, by source."""
-        return {name: source.rows(self._places(name, step)) for name, source in self._all()}
+        return self._part(self.sources)(step)
 
-    def _all(self) -> list[tuple[str, Source]]:
-        return list(self.sources.items())
+    def _part(self, sources: Mapping[str, Source]) -> "_Rows":
+        return _Rows(sources, self.plan)
 
-    def _places(self, name: str, step: int) -> np.ndarray:
-        count = self.counts[name]
-        own = count // self.shard_count
-        return np.arange(own, dtype=np.int64) + (step * count + self.shard_index * own)
-
-    def fields(self, rows: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+    def fields(
+        self, rows: Mapping[str, Any], tables: Mapping[str, Any], crop: Crop = lambda i, part: part
+    ) -> dict[str, Any]:
         """`image`, `label`, `valid` and more of a batch, drawn and joined on the device; jittable.
 
-        Works on a whole batch and, inside `shard_map`, on any shard of one: `join` says how.
+        `crop(number of the source, part)` brings the images of one source to the size that all
+        have. Works on a whole batch and, inside `shard_map`, on any shard of one: `join` says how.
         """
-        parts = [source.fields(rows[name], tables[name]) for name, source in self._all()]
-        return join(parts, [source.num_classes for _, source in self._all()])
+        parts = []
+        names = [name for name in self.sources if name in rows]
+        for name in names:
+            with jax.named_scope("draw"):
+                part = self.sources[name].fields(rows[name], tables[name])
+            cropped = self.sources[name].cropped
+            parts.append(part if cropped else crop(list(self.sources).index(name), part))
+        return join(parts, [self.offsets[name] for name in names])
 
     def iterator(
         self, start_step: int, stop_step: int, num_workers: int = 0, prefetch: int = 2
     ) -> Iterator[tuple[int, dict[str, Rows]]]:
         """`(step, rows(step))` of each step, made ahead of time by threads or worker processes."""
-        decoding = {name: source for name, source in self._all() if source.decodes}
-        if not decoding or not num_workers:
-            yield from ahead(self.rows, start_step, stop_step, prefetch=prefetch)
-            return
         # Only what decodes goes to the workers: recipes are arithmetic.
-        shares = {name: count for name, count in self.counts.items() if name in decoding}
-        slow = dataclasses.replace(
-            self, sources=decoding, shares=shares, batch_size=sum(shares.values())
-        )
-        quick = [name for name in self.sources if name not in decoding]
-        for step, rows in ahead(slow.rows, start_step, stop_step, num_workers, prefetch):
-            own = {name: self.sources[name].rows(self._places(name, step)) for name in quick}
-            yield step, {name: {**own, **rows}[name] for name in self.sources}
+        decoding = {name: source for name, source in self.sources.items() if source.decodes}
+        quick = {name: source for name, source in self.sources.items() if not source.decodes}
+        workers = resolve(num_workers) if decoding else 0
+        watch = Corrupt(self.max_corrupt)
+        slow, own = self._part(decoding), self._part(quick)
+        made = slow if workers else self._part(self.sources)
+        for step, rows in ahead(made, start_step, stop_step, workers, prefetch):
+            rows = {**rows, **own(step)} if workers else rows
+            for name, part in rows.items():
+                watch.see(name, self.sources[name], part)
+            yield step, {name: rows[name] for name in self.sources if name in rows}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """What travels to worker processes: some sources, and where their samples stand."""
+
+    sources: Mapping[str, Source]
+    plan: Plan
+
+    def __call__(self, step: int) -> dict[str, Rows]:
+        present = self.plan.counts_at(step)
+        return {
+            name: source.rows(*self.plan.places(name, step))
+            for name, source in self.sources.items()
+            if name in present
+        }
 
 
 def eval_batches(
@@ -142,15 +150,19 @@ def eval_batches(
     num_workers: int = 0,
     prefetch: int = 2,
     field: str = "evals.<name>",
+    max_corrupt: float = 0.01,
 ) -> Iterator[Rows]:
     """Rows of the first `num_examples` samples (0: all), each exactly once.
 
-    Every batch has `batch_size / shard_count` rows; those that fill up the last one have `valid` 0.
+    Every batch has `batch_size / shard_count` rows; those that fill up the last one have `valid` 0
+    and, of stored images, `index` -1. Raises `ConfigError` past `max_corrupt`, as training does.
     """
     total = check_eval(source, num_examples, batch_size, shard_count=shard_count, field=field)
     function = _EvalRows(source, total, batch_size, shard_index, shard_count)
     workers = num_workers if source.decodes else 0
+    watch = Corrupt(max_corrupt)
     for _, rows in ahead(function, 0, -(-total // batch_size), workers, prefetch):
+        watch.see(f"{field}.source", source, rows)
         yield rows
 
 
@@ -196,18 +208,37 @@ class _EvalRows:
         places = np.arange(own, dtype=np.int64) + first
         inside = places < self.total
         rows = self.source.rows(np.where(inside, places, 0))
-        valid = rows.get("valid", np.float32(1)) * inside
-        return {**rows, "valid": valid.astype(np.float32)}
+        rows["valid"] = (rows.get("valid", np.float32(1)) * inside).astype(np.float32)
+        if "index" in rows:  # what fills up the last batch is no image of the set
+            rows["index"] = np.where(inside, rows["index"], -1)
+        return rows
 
 
 def from_config(config: ConfigDict, *, shard_index: int = 0, shard_count: int = 1) -> Batches:
     """The training batches that a config asks for."""
     entries = config.data.sources
+    augment, size = config.augment, config.model.image_size
+    view = View(
+        size=size,
+        crop="random_resized" if augment.crop == "random_resized" else "none",
+        scale=tuple(augment.crop_scale),
+        ratio=tuple(augment.crop_ratio),
+        interpolation=augment.interpolation,
+    )
     built = {}
     for name in entries:
         # Sources of equal length must not walk in step, so that each has a seed of its own.
         seed = int(hash64(config.seed, zlib.crc32(name.encode()))[0])
-        field = f"data.sources.{name}"
-        built[name] = sources_lib.build(entries[name], seed=seed, train=True, field=field)
-    shares = {name: entries[name].share for name in entries}
-    return Batches(built, shares, config.batch_size, shard_index, shard_count)
+        built[name] = sources_lib.build(
+            entries[name], seed=seed, train=True, field=f"data.sources.{name}", view=view
+        )
+    return Batches(
+        built,
+        {name: entries[name].share for name in entries},
+        config.batch_size,
+        shard_index,
+        shard_count,
+        phase_starts=tuple(config.data.phase_starts),
+        repeats=config.data.repeats,
+        max_corrupt=config.data.max_corrupt,
+    )

@@ -44,7 +44,9 @@ class FormulaSource(Source):
         text = json.dumps([self.dataset.identity(), flags], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def rows(self, positions: Int64[np.ndarray, " n"]) -> Rows:
+    def rows(
+        self, positions: Int64[np.ndarray, " n"], samples: Int64[np.ndarray, " n"] | None = None
+    ) -> Rows:
         """`recipe` uint32[n, 2]; `label` int32[n] when the labels are shuffled; with `on_host` what
         was drawn.
         """

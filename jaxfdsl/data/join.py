@@ -7,15 +7,14 @@ from typing import Any
 import jax.numpy as jnp
 
 
-def join(parts: Sequence[Mapping[str, Any]], class_counts: Sequence[int]) -> dict[str, Any]:
+def join(parts: Sequence[Mapping[str, Any]], offsets: Sequence[int]) -> dict[str, Any]:
     """One flat batch of the samples of `parts`, in g = gcd(their lengths) equal blocks.
 
     Each block holds the same share of every part; g is a multiple of the number of devices, so that
     a device's rows of every part end up on that device, and the order is the same for any number of
     devices (a plain concatenation would gather all images everywhere). Fields that some part lacks
-    are left out. Labels and masks of part k are moved up by the classes of the parts before it.
+    are left out. Labels and masks of part k are moved up by `offsets[k]`.
     """
-    offsets = [sum(class_counts[:place]) for place in range(len(class_counts))]
     moved = [moved_up(part, offset) for part, offset in zip(parts, offsets, strict=True)]
     if len(moved) == 1:
         return moved[0]

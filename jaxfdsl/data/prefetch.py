@@ -4,6 +4,7 @@ Worker processes load this module: nothing in it touches a device.
 """
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,10 +33,11 @@ def ahead(
 ) -> Iterator[tuple[int, Any]]:
     """`(i, function(i))` for each i in [start, stop), in order, `prefetch` of them made ahead.
 
-    By threads, or by `num_workers` processes, to which `function` travels pickled.
+    By threads, or by `num_workers` processes (see `resolve`), to which `function` travels pickled.
     """
     if stop <= start:
         return
+    num_workers = resolve(num_workers)
     steps = grain.MapDataset.range(stop - start).map(_Element(function, start))
     options = grain.ReadOptions(num_threads=max(1, prefetch), prefetch_buffer_size=max(1, prefetch))
     # Workers import the main program, which a notebook is not.
@@ -48,10 +50,24 @@ def ahead(
     yield from steps.to_iter_dataset(one).mp_prefetch(workers, worker_init_fn=_no_accelerator)
 
 
+def resolve(num_workers: int) -> int:
+    """The number of worker processes; -1 stands for what suits this machine: none up to 8 cores,
+    where threads keep up, else all cores but two.
+    """
+    if num_workers >= 0:
+        return num_workers
+    known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    return min(cores - 2, 32) if cores > 8 else 0
+
+
 def _no_accelerator(worker_index: int, worker_count: int) -> None:
     import jax  # has been imported by now, so that the environment would come too late
 
+    from jaxfdsl.data import decode
+
     jax.config.update("jax_platforms", "cpu")  # a chip belongs to the parent process alone
+    decode.use_one_thread()  # there is a worker for each core
 
 
 def _mark_flags_parsed() -> None:

@@ -8,6 +8,7 @@ its top touches a device.
 
 import abc
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,10 @@ from jaxtyping import Int64
 from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data.decode import View
 
 Rows = dict[str, np.ndarray]
+STORED = ("tfds", "folder", "parquet")  # kinds of real pictures, each a module of this package
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class Source(abc.ABC):
 
     name: str
     num_classes: int
-    size: int  # side of the square canvas, pixels
+    size: int  # side of the square canvas, or of the crop where `cropped`, pixels
     channels: int  # 1 or 3
     num_examples: int | None  # images of one epoch; None when none ever comes twice
     targets: tuple[str, ...] = ("label",)  # what `fields` says of an image: "label", "mask"
@@ -34,6 +37,8 @@ class Source(abc.ABC):
     # Pytree of NumPy arrays that `fields` needs on the device.
     table: Any = dataclasses.field(default_factory=dict, hash=False, repr=False)
     decodes: bool = False  # True when `rows` is work for threads and worker processes
+    cropped: bool = False  # True when `rows` holds what the model sees, cut on the host
+    class_names: tuple[str, ...] | None = dataclasses.field(default=None, hash=False, repr=False)
 
     @property
     @abc.abstractmethod
@@ -41,8 +46,12 @@ class Source(abc.ABC):
         """Hex digest of what decides this source's samples, its seed left out."""
 
     @abc.abstractmethod
-    def rows(self, positions: Int64[np.ndarray, " n"]) -> Rows:
-        """Arrays with one row a position: a pure function of the positions."""
+    def rows(
+        self, positions: Int64[np.ndarray, " n"], samples: Int64[np.ndarray, " n"] | None = None
+    ) -> Rows:
+        """Arrays with one row a position, a pure function of the positions and, where the host cuts
+        random crops, of `samples` (`positions` where None): which crop of the image it is.
+        """
 
     @abc.abstractmethod
     def rows_of(self, category: int, count: int) -> Rows:
@@ -58,19 +67,22 @@ class Source(abc.ABC):
         """
 
 
-def build(entry: ConfigDict, *, seed: int, train: bool, field: str = "") -> Source:
+def build(
+    entry: ConfigDict, *, seed: int, train: bool, field: str = "", view: View | None = None
+) -> Source:
     """The source that a config entry describes; `field` is the entry's own name, for errors.
 
-    With `train` the stream is a new permutation every epoch; without, it is the natural order.
-    Raises `ConfigError` for an unknown kind, name or option, and for data that is not there.
+    With `train` the stream is a new permutation every epoch; without, it has one fixed order.
+    `view` is what the model sees, for pictures that the host cuts (`size` 0). Raises `ConfigError`
+    for an unknown kind, name or option, and for data that is not there.
     """
     field = field or "data.sources.<name>"
     if entry.kind == "formula":
         from jaxfdsl.data import formula
 
         return formula.load(entry, seed=seed, train=train, field=field)
-    if entry.kind == "tfds":
-        from jaxfdsl.data import tfds
-
-        return tfds.load(entry, seed=seed, train=train, field=field)
-    raise ConfigError(f"{field}.kind={entry['kind']!r} is unknown: type 'formula' or 'tfds'.")
+    if entry.kind not in STORED:
+        kinds = ", ".join(map(repr, ["formula", *STORED]))
+        raise ConfigError(f"{field}.kind={entry['kind']!r} is unknown: type one of {kinds}.")
+    module = importlib.import_module(f"jaxfdsl.data.{entry.kind}")
+    return module.load(entry, seed=seed, train=train, field=field, view=view)

@@ -9,8 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import safetensors.numpy
+from etils import epath
 
 from jaxfdsl.models.blocks import unstack_blocks
+
+FILE = "model.safetensors"  # the name that timm and the Hugging Face hub look for
 
 
 class Row(NamedTuple):
@@ -117,6 +121,20 @@ def from_timm(state: Mapping[str, np.ndarray], num_heads: int) -> dict:
     if unknown:
         raise ValueError(f"not parameters of a timm vit_* model: {', '.join(sorted(unknown))}.")
     return params
+
+
+def load(path: epath.PathLike, num_heads: int) -> tuple[dict, str]:
+    """The weights of a `.safetensors` file, or of a folder with `model.safetensors`, and its path.
+
+    Raises ValueError for names that are not a timm `vit_*` model's, FileNotFoundError.
+    """
+    file = epath.Path(path)
+    file = file / FILE if file.is_dir() else file
+    try:
+        state = safetensors.numpy.load(file.read_bytes())
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{file} is not a safetensors file ({error})") from error
+    return from_timm(state, num_heads), str(file)
 
 
 def _find(name: str, side: str) -> tuple[Row, str]:

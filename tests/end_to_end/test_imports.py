@@ -19,7 +19,7 @@ if {tfds_dir!r}:
         "data.data_dir": {tfds_dir!r}, "evals.test.num_examples": 16, "init_from": "drawn",
         "data.sources.cifar10.num_examples": 64,
     }}
-    train.run(load_config("finetune_cifar10", **small, **few), "real")
+    train.run(load_config("finetune:cifar10", **small, **few), "real")
 roots = {{name.partition(".")[0] for name in sys.modules}}
 print("found:", *sorted(roots & {{"tensorflow", "torch", "clu", "generators", "configs"}}))
 """

@@ -5,10 +5,12 @@ import json
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from jaxfdsl import checkpoint, load_config, train
 from jaxfdsl.config import ConfigError
 from jaxfdsl.experiment import Experiment
+from jaxfdsl.interop import timm
 
 SMALL = {
     "batch_size": 16,
@@ -53,6 +55,14 @@ def test_weights_move_and_what_cannot_move_is_replaced_and_said(tmp_path, capsys
     jax.tree.map(np.testing.assert_array_equal, second["blocks_0"], first["blocks_0"])
     assert second["head"]["bias"].shape == (7,)
     assert second["pos_embed"].shape == (1, 16, 16)
+    # The same weights as timm writes them, from a folder.
+    (tmp_path / "timm").mkdir()
+    safetensors.numpy.save_file(timm.to_timm(first), tmp_path / "timm" / timm.FILE)
+    run(tmp_path / "third", **{**other, "init_from": str(tmp_path / "timm")})
+    assert f"Weights from {tmp_path / 'timm' / timm.FILE}: positions" in capsys.readouterr().out
+    third, _ = checkpoint.load_params(tmp_path / "third")
+    trunk = {name: value for name, value in second.items() if name != "head"}
+    jax.tree.map(np.testing.assert_array_equal, {k: third[k] for k in trunk}, trunk)
 
 
 def test_longer_runs_continue_and_other_weights_are_refused(tmp_path, capsys, monkeypatch):

@@ -77,7 +77,7 @@ def test_an_image_that_the_patch_does_not_divide_is_refused(tmp_path):
 
 def test_a_data_dir_without_the_data_set_is_refused(tmp_path):
     changes = {"data.data_dir": str(tmp_path), "batch_size": 16, "model.width": 64}
-    words = refusal(load_config("configs/finetune_cifar10.py", **changes), tmp_path / "run")
+    words = refusal(load_config("configs/finetune.py", **changes), tmp_path / "run")
     assert "holds no prepared data set 'cifar10'" in words and "data_dir=" in words
 
 

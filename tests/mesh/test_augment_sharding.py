@@ -1,8 +1,10 @@
 """Drawing, joining and augmenting on several devices: the same values, and nothing is moved."""
 
+import functools
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
@@ -18,24 +20,43 @@ def mesh_of(count):
     return jax.make_mesh((count,), ("data",), (AxisType.Auto,), devices=jax.devices()[:count])
 
 
-@pytest.mark.parametrize("crop", ["none", "pad", "random_resized"])
-def test_augmentation_moves_nothing_between_devices(crop):
-    fields = config.default_config().augment
-    fields.update({"crop": crop, "flip_lr": True, "flip_ud": True})
+ALL = {  # one field of every kind
+    "crop": "random_resized", "flip_lr": True, "rand_augment": "rand-m9-mstd0.5-inc1",
+    "erasing": 0.5, "mixup": 0.8, "cutmix": 1.0,
+}  # fmt: skip
+
+
+def augmented(images, rows, *, mode, **values):
+    """Cropped and finished as the training step does; the third row of four is corrupt."""
+    fields, key = config.default_config().augment, jax.random.key(0)
+    fields.update({"mixup_mode": mode, **values})
+    batch = {
+        "image": augment.crop(images, key, fields, 16, rows),
+        "label": rows,
+        "valid": jnp.float32(rows % 4 != 2),
+    }
+    return augment.finish(batch, key, fields, rows)
+
+
+@pytest.mark.parametrize("mode", ["pair", "batch"])
+def test_shards_augment_their_rows_as_the_whole_batch_would(mode):
     images = np.random.default_rng(0).integers(0, 256, (16, 24, 24, 3), np.uint8)
-    key = jax.random.key(0)
-
-    def function(images):
-        return augment.train(images, key, fields, 16)
-
-    expected = jax.jit(function)(images)
-    sharding = NamedSharding(mesh_of(8), P("data"))
-    compiled = (
-        jax.jit(function, in_shardings=sharding, out_shardings=sharding).lower(images).compile()
+    rows, spec = np.arange(16, dtype=np.int32), P("data")
+    function = functools.partial(
+        augmented, mode=mode, **(ALL if mode == "pair" else {"mixup": 1.0})
     )
-    found = compiled(jax.device_put(images, sharding))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert not re.findall(COLLECTIVES, compiled.as_text())
+    found = []
+    for devices in (1, 8):
+        sharded = jax.shard_map(
+            function, mesh=mesh_of(devices), in_specs=(spec, spec), out_specs=spec, check_vma=False
+        )
+        compiled = jax.jit(sharded).lower(images, rows).compile()
+        assert not re.findall(COLLECTIVES, compiled.as_text())
+        found.append(jax.device_get(compiled(images, rows)))
+    assert found[0].keys() == {"image", "label", "label_b", "label_weight", "valid"}
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(found[1][name], value, err_msg=name)
+    assert len(set(found[0]["label_weight"].tolist())) == (5 if mode == "pair" else 2)
 
 
 def test_joining_sources_moves_nothing_and_keeps_the_order():
@@ -59,22 +80,3 @@ def test_joining_sources_moves_nothing_and_keeps_the_order():
         found = compiled(jax.device_put(parts, sharding))
         np.testing.assert_array_equal(found["label"], expected["label"])
         assert not re.findall(COLLECTIVES, compiled.as_text())
-
-
-@pytest.mark.parametrize("devices", [1, 2, 8])
-def test_shards_augment_their_rows_as_the_whole_batch_would(devices):
-    fields = config.default_config().augment
-    fields.update({"crop": "pad", "flip_lr": True})
-    images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), np.uint8)
-    key = jax.random.key(0)
-
-    def function(images, rows):
-        return augment.train(images, key, fields, 16, rows)
-
-    rows = np.arange(16, dtype=np.int32)
-    spec = P("data")
-    sharded = jax.shard_map(
-        function, mesh=mesh_of(devices), in_specs=(spec, spec), out_specs=spec, check_vma=False
-    )
-    found = jax.jit(sharded)(images, rows)
-    np.testing.assert_array_equal(found, jax.jit(function)(images, rows))

@@ -28,11 +28,11 @@ def tiny(mesh):
     config.mesh.update(mesh)
     config.model.update(image_size=16, patch_size=8, width=32, depth=2, num_heads=2, drop_path=0.2)
     config.optimizer.update(ema=0.9, clip_norm=1.0)
-    config.augment.update(crop="pad", flip_lr=True)
+    config.augment.update(crop="pad", flip_lr=True, mixup=0.8)
     points = {"pattern": "point", "num_points": 300}
     for name, classes in (("a", 6), ("b", 4)):
         config.data.sources[name] = c.formula_source(
-            "fractaldb-1k", num_classes=classes, size=16, options=points
+            "fractaldb-1k", num_classes=classes, size=16, options=points, share=0.5
         )
     return config
 
@@ -141,6 +141,7 @@ def probed(mesh):
         rate=lambda step: 1e-3,
         ema=0.9,
         fields=parts.batches.fields,
+        crop=lambda part, key, rows: part,
         augment=lambda batch, key, rows: batch,
         mesh=parts.mesh,
         laid=parts.laid,
@@ -159,33 +160,69 @@ def test_a_step_draws_the_same_bytes_on_one_and_eight_devices():
     np.testing.assert_array_equal(others[1], labels)
 
 
-def collectives(parts, fields, rows):
-    train_step = step.make_train_step(
+def collectives(parts, train_step, rows):
+    state = checkpoint.like(parts.state, parts.laid)
+    rows = sharding.put_rows(parts.mesh, rows)
+    lowered = train_step.lower(state, jax.random.key(0), rows, parts.tables)
+    return collections.Counter(re.findall(COLLECTIVES, lowered.compile().as_text()))
+
+
+def test_drawing_and_mixing_add_no_collective_and_fsdp_needs_no_all_to_all():
+    parts = built(tuple(FSDP.items()))
+    drawn = collectives(parts, parts.train_step, parts.batches.rows(0))
+    batch = {"image": np.zeros((16, 16, 16, 1), np.uint8), "label": np.zeros(16, np.int32)}
+    batch["valid"] = np.ones(16, np.float32)
+    without = step.make_train_step(
         model=parts.model,
         objectives={"classify": (1.0, Classify())},
         optimizer=parts.optimizer,
         rate=lambda step: 1e-3,
         ema=0.9,
-        fields=fields,
+        fields=lambda rows, tables, crop: rows,
+        crop=lambda part, key, rows: part,
         augment=lambda batch, key, rows: batch | {"image": as_floats(batch["image"])},
         mesh=parts.mesh,
         laid=parts.laid,
     )
-    state = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), parts.state, parts.laid
-    )
-    lowered = train_step.lower(
-        state, jax.random.key(0), sharding.put_rows(parts.mesh, rows), parts.tables
-    )
-    return collections.Counter(re.findall(COLLECTIVES, lowered.compile().as_text()))
-
-
-def test_drawing_adds_no_collective_and_fsdp_needs_no_all_to_all():
-    parts = built(tuple(FSDP.items()))
-    drawn = collectives(parts, parts.batches.fields, parts.batches.rows(0))
-    batch = {"image": np.zeros((16, 16, 16, 1), np.uint8), "label": np.zeros(16, np.int32)}
-    batch["valid"] = np.ones(16, np.float32)
-    given = collectives(parts, lambda rows, tables: rows, batch)
+    given = collectives(parts, without, batch)
     assert drawn == given
     assert drawn["all-gather"] and drawn["all-reduce"] + drawn["reduce-scatter"]
     assert not drawn["all-to-all"]
+
+
+def test_accumulation_over_microbatches_is_the_step_of_the_whole_batch():
+    """Four parts, rows without weight unevenly among them, one device and eight."""
+    random = np.random.default_rng(0)
+    batch = {
+        "image": random.normal(0, 1, (32, 16, 16, 3)).astype(np.float32),
+        "label": random.integers(0, 10, 32).astype(np.int32),
+        "valid": (np.arange(32) % 8 != 3).astype(np.float32),
+    }
+    results = []
+    for mesh, accumulate in ((ONE, 1), (ONE, 4), (DATA, 4)):
+        config = tiny(mesh)
+        config.model.drop_path = 0.0  # its draws differ with the parts
+        config.optimizer.update(name="sgd", clip_norm=0.0, ema=0.0)
+        parts = experiment.build(config, jax.devices()[: int(np.prod(list(mesh.values())))])
+        train_step = step.make_train_step(
+            model=parts.model,
+            objectives={"classify": (1.0, Classify(0.1))},
+            optimizer=parts.optimizer,
+            rate=lambda step: 1e-3,
+            ema=0.0,
+            fields=lambda rows, tables, crop: rows,
+            crop=lambda part, key, rows: part,
+            augment=lambda batch, key, rows: batch,
+            mesh=parts.mesh,
+            laid=parts.laid,
+            accumulate=accumulate,
+        )
+        rows = sharding.put_rows(parts.mesh, batch)
+        state, metrics = train_step(parts.start(), jax.random.key(0), rows, parts.tables)
+        results.append((jax.device_get(state["params"]), jax.device_get(metrics)))
+    for params, metrics in results[1:]:
+        for name in ("loss", "top1", "grad_norm"):
+            np.testing.assert_allclose(metrics[name], results[0][1][name], rtol=1e-5)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, results[0][0]
+        )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxfdsl.config import ConfigError
-from jaxfdsl.data.batches import Batches, eval_batches, split_batch
+from jaxfdsl.data.batches import Batches, eval_batches
 from jaxfdsl.data.formula import HELD_OUT, from_dataset
 
 
@@ -49,27 +49,7 @@ def formula(seed=0, train=True, held_out=False, shuffle_labels=False, **shape):
 
 def two_sources(shard_index=0, shard_count=1):
     sources = {"b": formula(seed=1, num_classes=5), "a": formula()}
-    return Batches(sources, {"a": 3.0, "b": 1.0}, 32, shard_index, shard_count)
-
-
-def test_shares_become_exact_counts():
-    assert split_batch({"a": 1, "b": 3}, 256) == {"a": 64, "b": 192}
-    assert split_batch({"a": 0.1, "b": 0.9}, 40, shards=4) == {"a": 4, "b": 36}
-
-
-@pytest.mark.parametrize(
-    ("shares", "batch_size", "shards", "words"),
-    [
-        ({"a": 0.1, "b": 0.9}, 256, 1, "--config.batch_size=260 (any multiple of 10)"),
-        ({"a": 1.0}, 12, 8, "--config.batch_size=16 (any multiple of 8)"),
-        ({"a": 1.0, "b": 1.0}, 3, 8, "--config.batch_size=16"),
-        ({"a": 0.0}, 8, 1, "type shares above 0"),
-    ],
-)
-def test_shares_that_cannot_be_met_say_what_to_type(shares, batch_size, shards, words):
-    with pytest.raises(ConfigError) as error:
-        split_batch(shares, batch_size, shards)
-    assert words in str(error.value)
+    return Batches(sources, {"a": 0.75, "b": 0.25}, 32, shard_index, shard_count)
 
 
 @pytest.mark.parametrize("shards", [1, 2, 4, 8])
@@ -185,9 +165,3 @@ def test_evaluation_refuses_what_has_no_end():
     source = formula(train=False, held_out=True)
     with pytest.raises(ConfigError, match=r"--config\.evals\.held_out\.num_examples=10000"):
         next(eval_batches(source, 0, 16, field="evals.held_out"))
-
-
-def test_sources_of_different_sizes_are_refused():
-    small, large = formula(), formula(size=4)
-    with pytest.raises(ConfigError, match=r"different sizes, \{'a': 2, 'b': 4\} pixels"):
-        Batches({"b": large, "a": small}, {"a": 1.0, "b": 1.0}, 8)

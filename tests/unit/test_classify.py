@@ -72,6 +72,12 @@ def several(count=6, classes=9):
     return logits, labels
 
 
+def losses(logits, labels, objective):
+    """The loss of each row, as the mean over a batch that holds it alone."""
+    one = jax.vmap(lambda x, y: objective.loss({"logits": x[None]}, {"label": y[None]})[0])
+    return one(jnp.asarray(logits), jnp.asarray(labels))
+
+
 def multi_hot(labels, classes):
     hot = np.zeros((len(labels), classes))
     for row, own in enumerate(labels):
@@ -88,9 +94,7 @@ def test_several_labels_have_the_published_binary_cross_entropy(smoothing, pos_w
     weight = 9 / np.maximum(hot.sum(1, keepdims=True), 1) if pos_weight else 1
     one, other = (np.log1p(np.exp(-sign * x)) for sign in (1, -1))
     expected = (weight * target * one + (1 - target) * other).mean(1)
-    found = classify.binary_cross_entropy(
-        jnp.asarray(logits), jnp.asarray(labels), smoothing, pos_weight
-    )
+    found = losses(logits, labels, Classify(smoothing, pos_weight))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -102,8 +106,44 @@ def test_the_best_of_several_labels_counts_and_an_image_without_any_is_never_rig
     hits = np.take_along_axis(multi_hot(labels, 9), order, axis=1)
     assert sums["top1"] == hits[:, 0].sum()
     assert sums["top5"] == hits[:, :5].any(1).sum()
-    plain = classify.binary_cross_entropy(jnp.asarray(logits), jnp.asarray(labels))
+    plain = losses(logits, labels, Classify())
     np.testing.assert_allclose(sums["loss"], plain.sum(), rtol=1e-5)
     loss, metrics = Classify(0.0).loss({"logits": jnp.asarray(logits)}, batch)
     np.testing.assert_allclose(loss, plain.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["top1"], hits[:, 0].mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("several_labels", [False, True])
+def test_a_mixed_image_costs_the_weighted_sum_of_both_labels(several_labels):
+    logits, labels = several()
+    labels = labels if several_labels else np.maximum(labels[:, 0], 0)
+    weight = np.linspace(0, 1, len(labels), dtype=np.float32)
+    batch = {"label": labels, "label_b": labels[::-1], "label_weight": weight}
+    objective = Classify(0.1, pos_weight=False)
+    found, metrics = objective.loss(
+        {"logits": jnp.asarray(logits)}, jax.tree.map(jnp.asarray, batch)
+    )
+    own, other = (np.asarray(losses(logits, each, objective)) for each in (labels, labels[::-1]))
+    np.testing.assert_allclose(found, np.mean(weight * own + (1 - weight) * other), rtol=1e-5)
+    heavier = np.where((weight >= 0.5).reshape(-1, *[1] * (labels.ndim - 1)), labels, labels[::-1])
+    _, plain = objective.loss({"logits": jnp.asarray(logits)}, {"label": jnp.asarray(heavier)})
+    assert metrics["top1"] == plain["top1"]
+
+
+def test_separate_label_spaces_are_one_softmax_a_source():
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 3, (8, 9)).astype(np.float32)
+    labels = np.array([0, 1, 4, 5, 6, 8, 2, 7], np.int32)
+    objective = Classify(0.1, blocks=((0, 5), (5, 9)))
+    batch = {"label": jnp.asarray(labels), "valid": jnp.ones(8)}
+    loss, metrics = objective.loss({"logits": jnp.asarray(logits)}, batch)
+    sums = objective.counts({"logits": jnp.asarray(logits)}, batch)
+    first = labels < 5
+    parts = [(logits[first][:, :5], labels[first]), (logits[~first][:, 5:], labels[~first] - 5)]
+    each = [np.asarray(classify.cross_entropy(*map(jnp.asarray, part), 0.1)) for part in parts]
+    np.testing.assert_allclose(loss, np.concatenate(each).mean(), rtol=1e-6)
+    right = sum(float((x.argmax(1) == y).sum()) for x, y in parts)
+    assert sums["top1"] == right and metrics["top1"] == right / 8
+    gradient = jax.grad(lambda x: objective.loss({"logits": x}, batch)[0])(jnp.asarray(logits))
+    assert np.isfinite(gradient).all()
+    assert (np.asarray(gradient)[first][:, 5:] == 0).all()  # the other head does not move

@@ -64,7 +64,7 @@ def test_an_override_of_a_source_reaches_its_held_out_twin():
     )
     assert config.evals.held_out.source.num_classes == 64
     assert config.evals.held_out.source.held_out and not config.data.sources.exfractaldb.held_out
-    config = load_config("configs/finetune_cifar10.py", **{"data.data_dir": "/data"})
+    config = load_config("configs/finetune.py", **{"data.data_dir": "/data"})
     assert config.data.sources.cifar10.data_dir == config.evals.test.source.data_dir == "/data"
 
 
@@ -79,7 +79,7 @@ def test_an_override_of_a_source_reaches_its_held_out_twin():
 )
 def test_a_typo_gets_a_suggestion(typed, meant):
     with pytest.raises(c.ConfigError, match="has no such field") as caught:
-        load_config("configs/finetune_cifar10.py", **{typed: 1})
+        load_config("configs/finetune.py", **{typed: 1})
     assert meant in str(caught.value)
     assert len(str(caught.value).splitlines()) == 2
 
@@ -168,8 +168,17 @@ def test_an_image_that_patches_do_not_divide_names_the_nearest_sizes():
             {"steps": 0, "epochs": 5.0, "schedule.warmup_epochs": 5.0},
             "type --config.schedule.warmup_epochs=0.5",
         ),
-        ({"data.sources.fractals.kind": "folder"}, "data.sources.fractals.kind='folder': type one"),
+        ({"data.sources.fractals.kind": "fodler"}, "kind='fodler' is not known: type 'folder'"),
         ({"data.sources.fractals.share": 0.0}, "data.sources.fractals.share=0.0"),
+        ({"data.sources.fractals.share": 0.5}, "which sum to 0.5: type shares that sum to 1"),
+        ({"data.phase_starts": (0, 5), "steps": 0, "epochs": 1.0}, "--config.epochs=0"),
+        ({"accumulate": 3}, "accumulate=3 does not cut batch_size=256 over 8 devices"),
+        ({"batch_size": 8, "augment.mixup": 0.8}, "leaves one alone: type --config.batch_size=16"),
+        ({"optimizer.layer_decay": 0.0}, "optimizer.layer_decay=0.0: type above 0, up to 1"),
+        (
+            {"objective.segment.weight": 1.0, "augment.cutmix": 1.0},
+            "moves pixels away from their masks",
+        ),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_with_what_to_type(changes, words):
@@ -207,7 +216,8 @@ def test_an_option_that_is_a_field_of_the_source_is_told_where_it_goes():
 
 def test_shares_that_do_not_split_the_batch_over_the_devices_name_one_that_does():
     config = small().unlock()
-    config.data.sources.cifar10 = c.tfds_source(share=3.0)
+    config.data.sources.cifar10 = c.tfds_source(share=0.75)
+    config.data.sources.fractals.share = 0.25
     config.batch_size = 48
     assert "type --config.batch_size=64" in refusal(config, num_devices=8)
     config.batch_size = 64
@@ -234,7 +244,7 @@ def test_epochs_of_an_endless_source_are_refused():
 
 
 def test_the_data_fingerprint_knows_data_and_not_where_it_lies():
-    config = load_config("configs/finetune_cifar10.py")
+    config = load_config("configs/finetune.py")
     before = c.data_identity(config, {"cifar10": "abc"})
     print_before = c.data_fingerprint(config, {"cifar10": "abc"})
     config.data.data_dir, config.optimizer.learning_rate = "/elsewhere", 0.5

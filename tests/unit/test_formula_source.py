@@ -72,8 +72,9 @@ def test_what_cannot_be_loaded_is_named_with_its_field(fields, words):
 
 def test_an_unknown_kind_is_refused():
     entry = config.formula_source()
-    entry.kind = "folder"
-    with pytest.raises(ConfigError, match="kind='folder' is unknown: type 'formula' or 'tfds'"):
+    entry.kind = "files"
+    kinds = "'formula', 'tfds', 'folder', 'parquet'"
+    with pytest.raises(ConfigError, match=f"kind='files' is unknown: type one of {kinds}"):
         sources.build(entry, seed=0, train=True)
 
 

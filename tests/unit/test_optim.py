@@ -88,3 +88,30 @@ def test_clipping_scales_all_gradients_by_one_factor():
     for name in PARAMS:
         expected = PARAMS[name] - 2 * 0.1 * GRADS[name] * 0.1 / size
         np.testing.assert_allclose(after[name], expected, rtol=1e-5)
+
+
+def test_layers_learn_slower_towards_the_embedding():
+    shapes = {"bias": np.zeros(2, np.float32)}
+    ends = {"patch_embed": shapes, "pos_embed": np.zeros(3, np.float32), "norm": shapes}
+    loose = {**ends, "head": shapes, **{f"blocks_{i}": shapes for i in range(3)}}
+    scales = optim.layer_scales(loose, 0.5)
+    expected = {"patch_embed": 4, "blocks_0": 3, "blocks_1": 2, "blocks_2": 1, "norm": 0, "head": 0}
+    assert {k: scales[k]["bias"] for k in expected} == {k: 0.5**n for k, n in expected.items()}
+    assert scales["pos_embed"] == 0.5**4
+    stacked = optim.layer_scales({**ends, "blocks": {"bias": np.zeros((3, 2), np.float32)}}, 0.5)
+    assert stacked["blocks"]["bias"].tolist() == [[0.125], [0.25], [0.5]]
+    assert stacked["pos_embed"] == 0.5**4
+
+
+def test_layer_decay_scales_the_whole_step_decay_included():
+    params = {"pos_embed": PARAMS, "norm": PARAMS, "blocks_0": PARAMS}
+    grads = {name: GRADS for name in params}
+    steps = {}
+    for decay in (1.0, 0.5):
+        cfg = configured(name="sgd", weight_decay=0.5, layer_decay=decay)
+        optimizer = optim.build(cfg, lambda step: 0.1)
+        steps[decay], _ = optimizer.update(grads, optimizer.init(params), params)
+    for name, power in {"pos_embed": 2, "blocks_0": 1, "norm": 0}.items():
+        for leaf in PARAMS:
+            expected = 0.5**power * steps[1.0][name][leaf]
+            np.testing.assert_allclose(steps[0.5][name][leaf], expected, rtol=1e-6)

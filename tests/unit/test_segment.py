@@ -124,8 +124,18 @@ def test_masks_go_where_their_images_go(crop, size):
     masks = (images[..., 0] // 100).astype(np.int32)
     own = fields(crop=crop, crop_scale=(0.3, 1.0), flip_lr=True, flip_ud=True)
     key = jax.random.key(0)
-    seen = np.asarray(augment.train(images, key, own, size))[..., 0]
-    found = np.asarray(augment.train_masks(masks, key, own, size))
+    rows = jnp.arange(len(images))
+
+    @jax.jit
+    def augmented(images, masks):
+        views = {
+            "image": augment.crop(images, key, own, size, rows),
+            "mask": augment.crop_masks(masks, key, own, size, rows),
+        }
+        return augment.finish(views, key, own, rows)
+
+    made = augmented(images, masks)
+    seen, found = np.asarray(made["image"])[..., 0], np.asarray(made["mask"])
     assert found.dtype == np.int32 and found.shape == seen.shape
     assert np.mean(np.abs(seen - 100 * found) > 50) < 0.04
     if crop != "random_resized" and size == 32:
@@ -136,7 +146,7 @@ def test_masks_go_where_their_images_go(crop, size):
 def test_a_crop_of_a_mask_is_pillows_nearest():
     from PIL import Image
 
-    from jaxfdsl.data import resample
+    from jaxfdsl.data.augment import resample
 
     masks = np.random.default_rng(0).integers(0, 255, (4, 40, 40)).astype(np.uint8)
     boxes = np.array([[0, 0, 40, 40], [3, 5, 20, 31], [39, 39, 1, 1], [10, 0, 7, 40]])

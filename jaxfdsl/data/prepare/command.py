@@ -1,0 +1,70 @@
+"""The options of `jaxfdsl prepare`, and what it tells about the files to download."""
+
+import argparse
+from typing import Any
+
+from jaxfdsl.config import ConfigError
+from jaxfdsl.data import prepare
+
+_HELP = """\
+Write a data set in TFDS's array_record layout from its official files, without TensorFlow.
+
+  jaxfdsl prepare imagenet2012 --tars DIR --data_dir DIR
+      DIR holds ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB), or one of
+      them, as downloaded from https://image-net.org/download-images (free, after registration);
+      do not unpack them. Another 145 GB are written. Images are read in TFDS's order, which is
+      shuffled: keep the tars on an SSD. The tars can be deleted afterwards.
+  jaxfdsl prepare cifar10 --tars DIR --data_dir DIR
+      DIR holds cifar-10-binary.tar.gz (170 MB) from https://www.cs.toronto.edu/~kriz/cifar.html
+  jaxfdsl prepare cifar100 --tars DIR --data_dir DIR
+      DIR holds cifar-100-binary.tar.gz (169 MB), from the same page
+  jaxfdsl prepare folder NAME DIR --data_dir DIR
+      DIR/train/CLASS/*.jpg, DIR/val/CLASS/*.jpg and so on, or DIR/CLASS/*.jpg alone; the files
+      are copied as they are
+
+After a kill, type the same command again: finished files are kept. Every image is decoded once;
+those that cannot be are named.
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = _HELP
+    parser.add_argument("name", help="imagenet2012, cifar10, cifar100 or folder")
+    parser.add_argument("more", nargs="*", help="of `folder`: NAME and DIR")
+    parser.add_argument("--tars", default=".", help="where the downloaded files are")
+    parser.add_argument(
+        "--data_dir", default="", help="default $TFDS_DATA_DIR, ~/tensorflow_datasets"
+    )
+    parser.add_argument("--allow_partial", action="store_true", help="take an incomplete download")
+    parser.add_argument(
+        "--max_corrupt", type=float, default=0.0, help="share of images that may be broken"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="0: one a processor")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prepare what was asked for."""
+    common: dict[str, Any] = {"max_corrupt": options.max_corrupt, "threads": options.threads}
+    official = {
+        "imagenet2012": prepare.imagenet2012,
+        "cifar10": prepare.cifar10,
+        "cifar100": prepare.cifar100,
+    }
+    if options.name == "folder":
+        if len(options.more) != 2:
+            raise ConfigError("Type `jaxfdsl prepare folder NAME DIR`, with a name of your own.")
+        name, directory = options.more
+        written = prepare.folder(name, directory, options.data_dir, **common)
+    elif options.name not in official:
+        raise ConfigError(
+            f"{options.name!r} cannot be prepared: type one of {', '.join(official)}, or "
+            "`folder NAME DIR`; of others, `jaxfdsl prepare folder` takes the unpacked images."
+        )
+    elif options.more:
+        raise ConfigError(f"{options.more[0]!r} is too much: type --tars=DIR for the folder.")
+    else:
+        common["allow_partial"] = options.allow_partial
+        written = official[options.name](options.tars, options.data_dir, **common)
+    print(f"{written} is ready: name={options.more[0] if options.more else options.name!r}")

@@ -1,0 +1,223 @@
+"""`jaxfdsl evaluate`: a run's newest checkpoint on its own evaluations, or on any real data."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxfdsl import config as config_lib
+from jaxfdsl.config import EVALS, ConfigError
+
+ON_DATA = ("knn", "linear_probe", "few_shot", "accuracy", "mean_average_precision")
+_STORED = {"tfds": "name", "folder": "path", "parquet": "path"}
+_TEST_SPLITS = ("test", "validation", "val")
+_UNLABELLED_TEST = ("imagenet2012", "voc")  # TFDS's test splits of these have no labels
+
+
+def _option(default: Any, told: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": told})
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What the verb is told besides the workdir, as its options."""
+
+    data: str = _option("", "tfds:cifar10, folder:PATH or parquet:PATH; default: the run's own")
+    data_dir: str = _option("", "prepared TFDS data")
+    evals: str = _option("knn,linear_probe,few_shot", f"on --data: any of {', '.join(ON_DATA)}")
+    train_split: str = _option("train", "where knn, linear_probe and few_shot learn")
+    test_split: str = _option("", f"default: the first of {', '.join(_TEST_SPLITS)} that is there")
+    label: str = _option("label", "feature or column to tell; not of folders")
+    size: int = _option(0, "pixels of a decoded picture; 32 keeps CIFAR in memory; 0: as needed")
+    crop_fraction: float = _option(1.0, "the centre crop's side over the picture's")
+    batch_size: int = _option(256, "pictures at once")
+    num_train: int = _option(0, "training pictures; 0: all")
+    num_examples: int = _option(0, "test pictures; 0: all")
+    max_corrupt: float = _option(0.01, "share of the pictures that may be unreadable")
+    k: str = _option("10,20,200", "neighbours of knn")
+    shots: str = _option("1,5,10", "pictures a class of few_shot")
+
+
+def run(workdir: str, asked: Asked) -> None:
+    """Prints each value and adds it to WORKDIR/evaluation.json, by step and name.
+
+    Raises ConfigError for what the user can put right.
+    """
+    import jax
+
+    if not workdir:
+        raise ConfigError("evaluate needs a run: type jaxfdsl evaluate --workdir WORKDIR.")
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        raise ConfigError(f"{path} is not there: type the workdir of a run.")
+    config = config_lib.from_json(path.read_text())
+    evaluated = _on_data(config, workdir, asked) if asked.data else _own(config, workdir)
+    try:
+        step = next(evaluated)
+        for name, value in evaluated:
+            print(f"{name} {value:.4f}", flush=True)
+            if jax.process_index() == 0:
+                _write(epath.Path(workdir) / "evaluation.json", step, {name: value})
+    except ConfigError as error:
+        raise ConfigError(_as_typed_here(str(error))) from error
+
+
+def _as_typed_here(sentence: str) -> str:
+    """A sentence about a recipe's fields with this verb's options in their place."""
+    sentence = re.sub(r"--config\.(evals\.\w+|data)\.", "--", sentence)
+    return sentence.replace("--source.split", "--test_split").replace(
+        "--train.split", "--train_split"
+    )
+
+
+def _write(path: epath.Path, step: int, found: dict[str, float]) -> None:
+    """Adds values to the file; what was there under other names and steps stays."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known[str(step)] = {**known.get(str(step), {}), **found}
+    ordered = {key: known[key] for key in sorted(known, key=int)}
+    beside = path.with_name(f"{path.name}.tmp")
+    beside.write_text(json.dumps(ordered, indent=2) + "\n")
+    beside.replace(path)
+
+
+def _own(config: ConfigDict, workdir: str) -> Iterator[Any]:
+    """The step, then (name, value) of each evaluation of the config."""
+    import jax
+    from absl import logging
+
+    from jaxfdsl import checkpoint, compile_cache, experiment
+    from jaxfdsl import state as state_lib
+
+    config_lib.validate(config, num_devices=jax.device_count())
+    compile_cache.enable()
+    parts = experiment.build(config)
+    folder = epath.Path(workdir) / "checkpoints"
+    usual = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what is asked of it, reading only
+    saved = checkpoint.Checkpoints(folder, keep=config.keep_checkpoints, tell=print, read_only=True)
+    state = saved.restore(checkpoint.like(parts.state, parts.laid))
+    saved.close()
+    logging.set_verbosity(usual)
+    if state is None:
+        raise ConfigError(
+            f"{folder} holds no checkpoint: type the workdir of a run that saved one."
+        )
+    print(f"step {int(state['step'])} of {parts.total_steps}")
+    yield int(state["step"])
+    params = state_lib.evaluated(state)
+    for name, evaluator in parts.evaluators.items():
+        yield from ((f"{name}/{metric}", value) for metric, value in evaluator(params))
+
+
+def _on_data(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
+    """The step, then (name, value) of each evaluation asked for, on data of the user's choice.
+
+    The training data need not be there: the model is built from the weights.
+    """
+    import jax
+
+    from jaxfdsl import checkpoint, compile_cache, evaluators, experiment, sharding
+    from jaxfdsl.models import vit
+    from jaxfdsl.objectives.classify import Classify
+
+    compile_cache.enable()
+    try:
+        params, origin = checkpoint.load_params(workdir)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error}: type the workdir of a run that saved one.") from error
+    mesh = sharding.make_mesh({"data": -1, "fsdp": 1, "tensor": 1})
+    parts = sharding.batch_parts(mesh)
+    with config.unlocked():
+        config.evals = _entries(asked)
+        config.batch_size = max(1, asked.batch_size // parts) * parts
+        config.data.max_corrupt = asked.max_corrupt
+        config.model.attention = "auto"
+    heads = {"head": params["head"]["kernel"].shape[-1]} if "head" in params else {}
+    _check_head(config.evals, heads, workdir)
+    built = evaluators.build(
+        config,
+        model=vit.build(config.model, heads, experiment.compute_dtype(config.dtype)),
+        objectives={"classify": (1.0, Classify(pos_weight=config.objective.classify.pos_weight))},
+        mesh=mesh,
+        trained={},
+    )
+    params = jax.device_put(params, sharding.replicated(mesh))
+    step = int(epath.Path(origin).parent.name)
+    print(f"step {step}")
+    yield step
+    for name, evaluator in built.items():
+        yield from ((f"{name}/{metric}", value) for metric, value in evaluator(params))
+
+
+def _entries(asked: Asked) -> ConfigDict:
+    """The evaluations that the options ask for, as a recipe would write them."""
+    kind, _, place = asked.data.partition(":")
+    if kind not in _STORED or not place:
+        raise ConfigError(
+            f"--data={asked.data}: type tfds:NAME, folder:PATH or parquet:PATH, such as "
+            "--data=tfds:cifar10."
+        )
+    test = {"source": _source(asked, kind, place, _test_split(asked, kind, place))}
+    sizes = {"num_examples": asked.num_examples, "crop_fraction": asked.crop_fraction}
+    train = {
+        "train": _source(asked, kind, place, asked.train_split),
+        "num_train": asked.num_train,
+    }
+    own: dict[str, dict[str, Any]] = {
+        "knn": {**train, "k": _numbers("k", asked.k)},
+        "linear_probe": train,
+        "few_shot": {**train, "shots": _numbers("shots", asked.shots)},
+    }
+    entries = ConfigDict()
+    for name in asked.evals.split(","):
+        if name not in ON_DATA:
+            raise ConfigError(f"--evals={name} is not known: type some of {','.join(ON_DATA)}.")
+        label = place.rstrip("/").rsplit("/", 1)[-1].replace(".", "_").replace(":", "_")
+        entries[f"{label}_{name}"] = EVALS[name](**test, **sizes, **own.get(name, {}))
+    return entries
+
+
+def _source(asked: Asked, kind: str, place: str, split: str) -> ConfigDict:
+    fields = {_STORED[kind]: place, "split": split, "size": asked.size}
+    if kind == "tfds":
+        fields["data_dir"] = asked.data_dir
+    if kind != "folder":
+        fields["label"] = asked.label
+    return config_lib.SOURCES[kind](**fields)
+
+
+def _test_split(asked: Asked, kind: str, place: str) -> str:
+    """The split asked for, or the first usual one that is there."""
+    from jaxfdsl.data import sources
+
+    if asked.test_split:
+        return asked.test_split
+    usual = _TEST_SPLITS[1:] if place.startswith(_UNLABELLED_TEST) else _TEST_SPLITS
+    for split in usual:
+        try:
+            sources.build(_source(asked, kind, place, split), seed=0, train=False, field="--data")
+        except ConfigError as error:
+            first = error
+        else:
+            return split
+    raise first
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--{name}={text}: type whole numbers, such as 1,5,10.") from error
+
+
+def _check_head(entries: ConfigDict, heads: dict[str, int], workdir: str) -> None:
+    for entry in entries.values():
+        if "train" not in entry and not heads:
+            raise ConfigError(
+                f"--evals={entry.kind} scores a classifier, which {workdir} has not: type "
+                "--evals=knn,linear_probe,few_shot."
+            )

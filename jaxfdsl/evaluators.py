@@ -1,0 +1,296 @@
+"""From the entries of `config.evals` to functions of parameters that yield (name, value).
+
+Some score what an objective trains, others what a frozen model's features are worth on a data set
+of their own. Rows that fill up a batch and corrupt images weigh nothing.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxfdsl import config as config_lib
+from jaxfdsl import sharding, step
+from jaxfdsl.config import ConfigError
+from jaxfdsl.data import augment, batches, join, sources
+from jaxfdsl.data.decode import View
+from jaxfdsl.data.sources import Rows, Source
+from jaxfdsl.evals import accuracy, few_shot, knn, linear_probe, segmentation
+from jaxfdsl.evals import mean_average_precision as mean_ap
+from jaxfdsl.evals.features import Features, Shared, TooFew, collect
+from jaxfdsl.models import vit
+from jaxfdsl.validation import SCORED
+
+Evaluator = Callable[[Any], Iterator[tuple[str, float]]]  # of parameters, to (name, value)
+Scores = Iterator[tuple[str, float]]
+
+SCORES: Mapping[str, Callable[..., Scores]] = {  # of an evaluation step, parameters and batches
+    "accuracy": accuracy.evaluate,
+    "segmentation": segmentation.evaluate,
+    "mean_average_precision": mean_ap.evaluate,
+}
+# Of training and test features; and the entry's fields that they need.
+ON_FEATURES: Mapping[str, tuple[Callable[..., Scores], tuple[str, ...]]] = {
+    "knn": (knn.evaluate, ("k", "temperature")),
+    "linear_probe": (linear_probe.evaluate, ("learning_rates", "epochs", "held_out")),
+    "few_shot": (few_shot.evaluate, ("shots", "seeds", "l2")),
+}
+# A training source of the same data, another split of it perhaps, has the same of these.
+_SAME_CLASSES = (
+    "kind", "name", "path", "label", "classes", "table", "search_seed", "num_classes",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What the evaluations of a run have in common."""
+
+    config: ConfigDict
+    model: vit.Model
+    objectives: step.Objectives
+    mesh: Mesh
+    trained: Mapping[str, Source]
+    forward: Callable[[Any, jax.Array], jax.Array]  # of parameters and images, to features
+    shared: Shared
+
+    def batches_of(self, source: Source, count: int, name: str) -> Iterator[Rows]:
+        """This process's rows of the first `count` images, as global arrays."""
+        rows = batches.eval_batches(
+            source,
+            count,
+            self.config.evals[name].batch_size or self.config.batch_size,
+            shard_index=jax.process_index(),
+            shard_count=jax.process_count(),
+            num_workers=self.config.data.num_workers,
+            prefetch=self.config.data.prefetch,
+            field=f"evals.{name}",
+            max_corrupt=self.config.data.max_corrupt,
+        )
+        return (sharding.put_rows(self.mesh, part) for part in rows)
+
+
+def build(
+    config: ConfigDict,
+    *,
+    model: vit.Model,
+    objectives: step.Objectives,
+    mesh: Mesh,
+    trained: Mapping[str, Source],
+) -> dict[str, Evaluator]:
+    """The evaluations of a model that learns `objectives` from the sources `trained`, by name.
+
+    A model from elsewhere has no sources: its classes are those of the data, then. Raises
+    ConfigError for data that is not there or does not fit; compiles nothing.
+    """
+
+    def forward(params: Any, images: jax.Array) -> jax.Array:
+        return model.apply(params, images, train=False)["features"]
+
+    compiled = jax.jit(forward, out_shardings=sharding.replicated(mesh))
+    run = _Run(config, model, objectives, mesh, trained, compiled, Shared())
+    kinds = {name: entry.kind for name, entry in config.evals.items()}
+    return {
+        name: (_on_features if kind in ON_FEATURES else _scored)(run, name)
+        for name, kind in kinds.items()
+    }
+
+
+def _scored(run: _Run, name: str) -> Evaluator:
+    """An evaluation of what an objective trains."""
+    entry, trains = run.config.evals[name], SCORED[run.config.evals[name].kind]
+    source = _source(run.config, name, "source", entry.num_examples)
+    check_targets(f"evals.{name}.source", source, {trains: run.objectives[trains]})
+    offset = _label_offset(run, name, source)
+    multiple = entry.kind == "mean_average_precision"
+    compiled = step.make_eval_step(
+        model=run.model,
+        objective=mean_ap.Logits() if multiple else run.objectives[trains][1],
+        fields=lambda rows, table: join.moved_up(source.fields(rows, table), offset),
+        augment=_view(run.config, entry.crop_fraction, source),
+        mesh=run.mesh,
+    )
+    table = jax.device_put(source.table, sharding.replicated(run.mesh))
+
+    def evaluate(params: Any) -> Scores:
+        rows = run.batches_of(source, entry.num_examples, name)
+        return SCORES[entry.kind](lambda params, rows: compiled(params, rows, table), params, rows)
+
+    return evaluate
+
+
+def _on_features(run: _Run, name: str) -> Evaluator:
+    """An evaluation of the features of a training and of a test set, which need no head."""
+    entry, field = run.config.evals[name], f"evals.{name}"
+    how, options = ON_FEATURES[entry.kind]
+    _check_options(field, {option: entry[option] for option in options})
+    train = _source(run.config, name, "train", entry.num_train)
+    test = _source(run.config, name, "source", entry.num_examples)
+    _check_pair(field, train, test)
+    most = entry.num_train or train.num_examples or 0
+    if entry.kind == "knn" and max(entry.k) > most:
+        raise ConfigError(
+            f"{field}.k={tuple(entry.k)} goes beyond the {most} training images: type k up to that."
+        )
+    train_features = _features(run, name, "train", train, entry.num_train)
+    test_features = _features(run, name, "source", test, entry.num_examples)
+
+    def evaluate(params: Any) -> Scores:
+        known, asked = train_features(params), test_features(params)
+        _check_classes(field, known, asked, test)
+        try:
+            yield from how(known, asked, **{option: entry[option] for option in options})
+        except TooFew as error:
+            raise ConfigError(f"{field}.{error}") from error
+
+    return evaluate
+
+
+def _features(
+    run: _Run, name: str, part: str, source: Source, count: int
+) -> Callable[[Any], Features]:
+    """A function of parameters that gives the features of a set's first `count` images (0: all).
+
+    Drawing and the model are compiled apart, so that all sets of a run share the model.
+    """
+    entry, mesh = run.config.evals[name], run.mesh
+    draw = step.eval_drawer(source.fields, _view(run.config, entry.crop_fraction, source), mesh)
+
+    def drawn(rows: Any, table: Any) -> tuple[jax.Array, step.Batch]:
+        batch = draw(rows, table)
+        return batch["image"], {key: batch[key] for key in ("label", "valid")}
+
+    layout = (sharding.batched(mesh), sharding.replicated(mesh))
+    compiled = jax.jit(drawn, out_shardings=layout)
+    table = jax.device_put(source.table, sharding.replicated(mesh))
+    total = count or source.num_examples or 0
+    key = (config_lib.to_json(entry[part]), total, entry.crop_fraction)
+    run.shared.join(key)
+
+    def read(params: Any, rows: Any) -> dict[str, jax.Array]:
+        images, said = compiled(rows, table)
+        return {**said, "features": run.forward(params, images)}
+
+    def make(params: Any) -> Features:
+        found = collect(read, params, run.batches_of(source, count, name))
+        return Features(found["features"], found["label"], source.num_classes)
+
+    return lambda params: run.shared.get(key, params, lambda: make(params))
+
+
+def _source(config: ConfigDict, name: str, part: str, count: int) -> Source:
+    """The samples of an evaluation; refuses more of them than there are, before a step is made."""
+    entry, field = config.evals[name], f"evals.{name}"
+    view = View(
+        size=config.model.image_size,
+        fraction=entry.crop_fraction,
+        interpolation=config.augment.interpolation,
+    )
+    source = sources.build(
+        entry[part], seed=config.seed, train=False, field=f"{field}.{part}", view=view
+    )
+    size = entry.batch_size or config.batch_size
+    try:
+        batches.check_eval(source, count, size, shard_count=jax.process_count(), field=field)
+    except ConfigError as error:
+        own = {"source": "num_examples", "train": "num_train"}[part]
+        raise ConfigError(str(error).replace("num_examples", own)) from None
+    return source
+
+
+def _view(
+    config: ConfigDict, fraction: float, source: Source
+) -> Callable[[step.Batch], step.Batch]:
+    """What a batch of a source looks like to the model."""
+    size, fields = config.model.image_size, config.augment
+
+    def view(batch: step.Batch) -> step.Batch:
+        if source.cropped:
+            return {**batch, "image": augment.normalise(batch["image"], fields)}
+        made = {"image": augment.evaluate(batch["image"], fields, size, fraction)}
+        if "mask" in batch:
+            made["mask"] = augment.evaluate_masks(batch["mask"], size, fraction)
+        return {**batch, **made}
+
+    return view
+
+
+def check_targets(field: str, source: Source, objectives: Mapping[str, tuple[float, Any]]) -> None:
+    """Refuses a source that does not say what an objective learns from."""
+    for name, (_, objective) in objectives.items():
+        if objective.field not in source.targets:
+            said = {"label": "labels", "mask": "masks"}[objective.field]
+            other = {"label": "segment", "mask": "classify"}[objective.field]
+            raise ConfigError(
+                f"{field} ({source.name}) has no {said}, which objective.{name} learns from: type "
+                f"--config.objective.{name}.weight=0 --config.objective.{other}.weight=1, or the "
+                f"name of a data set with {said}."
+            )
+
+
+def _check_options(field: str, options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        values = value if isinstance(value, tuple | list) else (value,)
+        most = 1 if name == "held_out" else float("inf")
+        if not values or not all(0 < number < most for number in values):
+            wanted = "a number between 0 and 1" if most == 1 else "a number above 0, or several"
+            raise ConfigError(f"{field}.{name}={value}: type {wanted}.")
+
+
+def _check_pair(field: str, train: Source, test: Source) -> None:
+    """Refuses sets whose images do not have one class each, or do not have the same ones."""
+    for part, source in (("train", train), ("source", test)):
+        several = source.scenes or getattr(getattr(source, "records", None), "multi_label", False)
+        if "label" not in source.targets or several:
+            raise ConfigError(
+                f"{field}.{part} ({source.name}) has not one class an image, which {field} needs: "
+                f"type --config.{field}.kind=mean_average_precision, or the name of another set."
+            )
+    if train.num_classes != test.num_classes:
+        raise ConfigError(
+            f"{field}.train has {train.num_classes} classes and {field}.source has "
+            f"{test.num_classes}: type two splits of one data set."
+        )
+
+
+def _check_classes(field: str, train: Features, test: Features, source: Source) -> None:
+    """Refuses a class that can only be wrong."""
+    there = np.isin(test.labels, train.labels)
+    if not there.all():
+        number = int(test.labels[~there][0])
+        name = f" ({source.class_names[number]})" if source.class_names else ""
+        raise ConfigError(
+            f"{field}.source has images of class {number}{name} and {field}.train has none: type "
+            f"--config.{field}.num_train=0 for all training images, or another split."
+        )
+
+
+def _label_offset(run: _Run, name: str, source: Source) -> int:
+    """Where this evaluation's classes begin among the model's: at the training source of the same
+    data, at 0 if there is none."""
+    entry = run.config.evals[name].source
+    if not run.trained:
+        classes = dict(run.model.design.heads).get("head", 0)
+        if source.num_classes != classes:
+            raise ConfigError(
+                f"evals.{name}.source has {source.num_classes} classes and the model has "
+                f"{classes}: type the name of the data set that the model was trained on."
+            )
+        return 0
+    offset, classes = 0, sum(candidate.num_classes for candidate in run.trained.values())
+    for key, candidate in run.trained.items():
+        known = run.config.data.sources[key]
+        if all(known.get(field) == entry.get(field) for field in _SAME_CLASSES):
+            break
+        offset += candidate.num_classes
+    else:
+        offset = 0
+    if offset + source.num_classes > classes:
+        raise ConfigError(
+            f"evals.{name}.source has {source.num_classes} classes and data.sources have "
+            f"{classes}: type the name of the data set that the model is trained on."
+        )
+    return offset
