@@ -138,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--data_dir", default="")
-    parser.add_argument("--num_train", type=int, default=10_000)
+    parser.add_argument("--num_train", type=int, default=0)
     parser.add_argument("--default", action="store_true", help="C 1 as well, minutes")
     parser.add_argument("--json", default="")
     args = parser.parse_args()

@@ -273,7 +273,7 @@ def table(args, preset: Preset) -> None:
     print(f"{'sd':>6s}{'- scratch':>10s}{'+- 95 %':>8s}{'published':>10s}")
 
     def cell(value: float, width: int, form: str = ".2f") -> str:
-        return " " * width if math.isnan(value) else f"{value:{width}{form}}"
+        return " " * width if math.isnan(value) else format(value, form).rjust(width)
 
     for arm, row in rows.items():
         tests = ", ".join(f"{v:.2f}" for v in row["test"] if not math.isnan(v))

@@ -48,6 +48,10 @@ class Checkpoints:
         items["meta"] = ocp.args.JsonSave(meta)
         self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint, whether it can be read or not."""
+        return max(self._manager.all_steps(), default=None)
+
     def newest_meta(self) -> tuple[int, dict[str, Any]] | None:
         """The step and metadata of the newest checkpoint whose metadata can be read."""
         for step in sorted(self._manager.all_steps(), reverse=True):

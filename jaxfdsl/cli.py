@@ -199,7 +199,20 @@ def parser() -> argparse.ArgumentParser:
     for field in dataclasses.fields(Asked):
         told, kind = field.metadata["help"], type(field.default)
         made.add_argument(f"--{field.name}", type=kind, default=field.default, help=told)
-    prepare_command.arguments(verb(prepare))
+    made = verb(prepare)
+    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made.description = prepare_command.HELP
+    made.add_argument("name", help="imagenet2012, cifar10, cifar100 or folder")
+    made.add_argument("more", nargs="*", help="of `folder`: NAME and DIR")
+    made.add_argument("--tars", default=".", help="where the downloaded files are")
+    made.add_argument(
+        "--data_dir", default="", help="default $TFDS_DATA_DIR, ~/tensorflow_datasets"
+    )
+    made.add_argument("--allow_partial", action="store_true", help="take an incomplete download")
+    made.add_argument(
+        "--max_corrupt", type=float, default=0.0, help="share of images that may be broken"
+    )
+    made.add_argument("--threads", type=int, default=0, help="0: one a processor")
     made = verb(doctor)
     made.add_argument("--name", default="exfractaldb-1k", help="what to draw")
     made.add_argument("--images", type=int, default=64, help="a batch")

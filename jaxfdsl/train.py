@@ -104,18 +104,22 @@ def _train(
                 book.step_done(*previous)
                 previous = None
 
-            with book.meter.paused():
-                if evaluating:
-                    results = evaluate(parts, state)
-                    if new:  # else a run that was cut off after its last save wrote it
-                        book.write(step, results)
-                if saving:
+            try:
+                with book.meter.paused():
+                    if evaluating:
+                        results = evaluate(parts, state)
+                        if new:  # else a run that was cut off after its last save wrote it
+                            book.write(step, results)
+                    if saving:
+                        saved.save(step, state, meta)
+                if last or stop:
+                    break
+                with book.meter.waiting():
+                    _, rows = next(stream)
+            except ConfigError:  # of data that was not looked at before
+                if new and saved.newest() != step:
                     saved.save(step, state, meta)
-            if last or stop:
-                break
-
-            with book.meter.waiting():
-                _, rows = next(stream)
+                raise
             rows = sharding.put_rows(parts.mesh, rows)
             state, metrics = parts.train_step(state, key, rows, parts.tables)
             if previous:

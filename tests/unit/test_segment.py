@@ -220,7 +220,7 @@ def test_scenes_beside_single_labels_get_equally_many_and_their_masks_move_up():
     np.testing.assert_array_equal(moved["mask"][0, 0], [13, 14, 0, 0])
     np.testing.assert_array_equal(join.moved_up(drawn, 0)["mask"], drawn["mask"])
     single = {"image": jnp.zeros((2, 4, 4, 1), jnp.uint8), "label": jnp.array([0, 9], jnp.int32)}
-    joined = join.join([single, drawn], (10, 4))
+    joined = join.join([single, drawn], (0, 10))
     assert set(joined) == {"image", "label"}
     np.testing.assert_array_equal(
         joined["label"], [[0, -1, -1], [12, 13, -1], [9, -1, -1], [13, 10, -1]]

@@ -6,13 +6,15 @@ kernels are float32.
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from jaxfdsl.data.augment import packed
 from jaxfdsl.data.augment.colour import Image, Scalar
 from jaxfdsl.data.augment.resample import Method
+from jaxfdsl.generators.drawing.stages import Settle, at_once
 
 BITS = 19  # of fraction in a matrix
 LEVELS = 4096  # of an op's strength; negative ones go the other way
@@ -48,7 +50,13 @@ def rotate(level: Scalar, size: int) -> Matrix:
     return _matrix(cosine, -sine, right, sine, cosine, down)
 
 
-def warp(image: Image, matrix: Matrix, fill: tuple[int, ...], method: Method) -> Image:
+def warp(
+    image: Image,
+    matrix: Matrix,
+    fill: tuple[int, ...],
+    method: Method,
+    settle: Settle = at_once,
+) -> Image:
     """`Image.transform(size, AFFINE, matrix / 2**19, method, fillcolor=fill)` of a square image."""
     size, channels = image.shape[0], image.shape[2]
     column, row, inside = _places(matrix, size)
@@ -58,20 +66,29 @@ def warp(image: Image, matrix: Matrix, fill: tuple[int, ...], method: Method) ->
     width = words.shape[0]
     across, down = (_weights(place & _MASK, method) for place in (column, row))
     start = (row >> (BITS + 1)) * width + (column >> (BITS + 1)) + (width + 1)
-    start = jnp.clip(start, 0, width * (width - taps) + width - taps)  # what is outside is not used
-    flat, total = words.reshape(-1), [jnp.float32(0)] * channels
+    # What is outside is not used.
+    start = settle(jnp.clip(start, 0, width * (width - taps) + width - taps).reshape(-1))
+    total = [jnp.float32(0)] * channels
     for j in range(taps):
-        line = [jnp.float32(0)] * channels
-        for i in range(taps):
-            pixel = flat[start + (j * width + i)]
-            for k in range(channels):
-                line[k] += across[i] * packed.channel(pixel, k)
-        total = [whole + down[j] * part for whole, part in zip(total, line, strict=True)]
+        line = settle(_runs(words.reshape(-1), start + j * width, taps)).reshape(size, size, taps)
+        for k in range(channels):
+            part = sum(across[i] * packed.channel(line[..., i], k) for i in range(taps))
+            total[k] += down[j] * part
     values = [
         jnp.where(inside, jnp.clip(value + _SLACK, 0, 255).astype(jnp.uint32), jnp.uint32(colour))
         for value, colour in zip(total, fill, strict=True)
     ]
     return packed.stack(values)
+
+
+def _runs(
+    words: UInt32[Array, " N"], starts: Int[Array, " P"], length: int
+) -> UInt32[Array, "P {length}"]:
+    """`words[start : start + length]` of each start; all of them are inside."""
+    dimensions = jax.lax.GatherDimensionNumbers(
+        offset_dims=(1,), collapsed_slice_dims=(), start_index_map=(0,)
+    )
+    return jax.lax.gather(words, starts[:, None], dimensions, (length,), mode="promise_in_bounds")
 
 
 # Values are rounded down, and the float32 sum over equal pixels may lie just below their value.

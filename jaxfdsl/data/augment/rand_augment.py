@@ -166,7 +166,7 @@ def one_op(
         "Contrast": lambda image: colour.contrast(image, arguments["enhance"]),
         "Brightness": lambda image: colour.brightness(image, arguments["enhance"]),
         "Sharpness": lambda image: neighbours.sharpness(image, arguments["enhance"]),
-        "warp": lambda image: affine.warp(image, matrix, fill, method),
+        "warp": lambda image: affine.warp(image, matrix, fill, method, settle),
         "none": lambda image: image,
     }
     names = list(branches)

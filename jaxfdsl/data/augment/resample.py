@@ -31,7 +31,7 @@ def resize(
     """Whole square images to `size` pixels."""
     count, side = images.shape[:2]
     whole = jnp.broadcast_to(jnp.asarray([0, 0, side, side], jnp.int32), (count, 4))
-    return crop_and_resize(images, whole, size, method, taps=taps)
+    return crop_and_resize(images, whole, size, method, taps=taps, least=side)
 
 
 def crop_and_resize(
@@ -41,18 +41,21 @@ def crop_and_resize(
     method: Method = "bicubic",
     *,
     taps: bool,
+    least: int = 1,
 ) -> UInt8[Array, "B {size} {size} C"]:
-    """Boxes `(top, left, height, width)`, one an image, to `size` pixels.
+    """Boxes `(top, left, height, width)`, one an image, to `size` pixels; none has a side below
+    `least`.
 
     `taps` adds the pixels under each kernel one after the other, image by image: fast where memory
     is near (CPU). Otherwise the weights are a matrix: fast where matrices are (GPU, TPU).
     """
-    firsts, weights = (jnp.asarray(table) for table in kernels(images.shape[1], size, method))
+    tables = kernels(least, images.shape[1], size, method)
+    firsts, weights = (jnp.asarray(table) for table in tables)
 
     def one(image: Array, box: Array) -> Array:
         top, left, height, width = box
-        across = firsts[width - 1] + left, weights[width - 1]
-        down = firsts[height - 1] + top, weights[height - 1]
+        across = firsts[width - least] + left, weights[width - least]
+        down = firsts[height - least] + top, weights[height - least]
         apply = _gathered if taps else _multiplied
         settle = settler(height < 0 if taps else None)
         # Always down the first axis, and the longest one last: moves of bytes are then runs.
@@ -84,13 +87,13 @@ def nearest(
 
 
 @functools.cache
-def kernels(side: int, size: int, method: Method) -> tuple[np.ndarray, np.ndarray]:
-    """For boxes of 1 to `side` pixels: the first pixel under each of `size` kernels, int32[side,
-    size], and the kernels, int32[side, size, K] of sum 2**22, K the pixels under the widest.
+def kernels(least: int, side: int, size: int, method: Method) -> tuple[np.ndarray, np.ndarray]:
+    """For boxes of `least` to `side` pixels: the first pixel under each of `size` kernels, int32[E,
+    size], and the kernels, int32[E, size, K] of sum 2**22, K the pixels under the widest.
 
     In double precision, step by step as Pillow's `precompute_coeffs`, so that no bit differs.
     """
-    extent = np.arange(1, side + 1, dtype=np.float64)[:, None]
+    extent = np.arange(least, side + 1, dtype=np.float64)[:, None]
     scale = extent / size
     wide = np.maximum(scale, 1.0)
     support = SUPPORT[method] * wide

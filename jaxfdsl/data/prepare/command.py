@@ -1,12 +1,11 @@
-"""The options of `jaxfdsl prepare`, and what it tells about the files to download."""
+"""What `jaxfdsl prepare` does with its options, and what it tells about the files to download."""
 
-import argparse
 from typing import Any
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import prepare
 
-_HELP = """\
+HELP = """\
 Write a data set in TFDS's array_record layout from its official files, without TensorFlow.
 
   jaxfdsl prepare imagenet2012 --tars DIR --data_dir DIR
@@ -27,24 +26,7 @@ those that cannot be are named.
 """
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = _HELP
-    parser.add_argument("name", help="imagenet2012, cifar10, cifar100 or folder")
-    parser.add_argument("more", nargs="*", help="of `folder`: NAME and DIR")
-    parser.add_argument("--tars", default=".", help="where the downloaded files are")
-    parser.add_argument(
-        "--data_dir", default="", help="default $TFDS_DATA_DIR, ~/tensorflow_datasets"
-    )
-    parser.add_argument("--allow_partial", action="store_true", help="take an incomplete download")
-    parser.add_argument(
-        "--max_corrupt", type=float, default=0.0, help="share of images that may be broken"
-    )
-    parser.add_argument("--threads", type=int, default=0, help="0: one a processor")
-
-
-def run(options: argparse.Namespace) -> None:
+def run(options: Any) -> None:
     """Prepare what was asked for."""
     common: dict[str, Any] = {"max_corrupt": options.max_corrupt, "threads": options.threads}
     official = {
