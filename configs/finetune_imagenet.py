@@ -21,7 +21,8 @@ epochs from 1e-4, cosine to 1e-5, drop path .1, label smoothing .1, the augmenta
 configs/deit.py with repeated augmentation x3, horizontal flips and erasing .25. The exe_*.sh of the
 same repository leave out drop path and erasing, and take batch 256 after a 1k set.
 384 is ours, as no script was published: what DeiT does from 224 to 384 (its README: 30 epochs, a
-constant 5e-6 at batch 512, weight decay 1e-8), the rest as at 224. Tests see the centre 7/8.
+constant 5e-6 at batch 512, weight decay 1e-8), the trained head kept, the rest as at 224. Tests see
+the centre 7/8.
 """
 
 from ml_collections import ConfigDict
@@ -43,6 +44,7 @@ def get_config(name: str = "224") -> ConfigDict:
     config.optimizer.update(name="adamw", learning_rate=1e-3, weight_decay=0.05)
     config.schedule.update(name="cosine", warmup_epochs=5, warmup_from=1e-4, final=1e-5)
     if name == "384":
+        config.init_head = "keep"
         config.batch_size = 512
         config.epochs = 30
         config.optimizer.update(learning_rate=5e-6, weight_decay=1e-8)

@@ -11,13 +11,11 @@ gives in the second part. `data_dir` holds cifar10 as TFDS prepares it.
 Cost of the GPU's hour, computed for an H200 and not measured here: 2.2 GFLOP an image and step, at
 20,000 images/s (4.5 % of its peak: so small a model waits for memory, for the drawing and for the
 augmentation); 16M drawn images 13 min, 40M real ones (800 epochs) 33 min, and 14 min in reserve
-for compiling, drawing and evaluation. Where the first hundred steps show another speed, scale
---config.steps of both by it. RESULTS.md keeps the table of what was reached.
+for compiling, drawing and evaluation. Where the first hundred steps show another speed, scale steps
+and schedule.warmup_steps of both by it. RESULTS.md keeps the table of what was reached.
 
-Coloured FractalDB, as its categories were learnt soonest at 32 pixels: a new shape for every image
-(weights "uniform"), hue from the density of points, drawn at twice the size that is seen. AdamW,
-cosine; RandAugment, mixup and cutmix at fine-tuning, milder crops than for ImageNet as there are
-only 32 pixels. Nothing of it was tuned on a GPU.
+Coloured FractalDB, learnt soonest at 32 pixels: a new shape for every image (weights "uniform"), hue
+from the density of points, drawn at twice the size that is seen. Nothing was tuned on a GPU.
 """
 
 from ml_collections import ConfigDict

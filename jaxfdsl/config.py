@@ -69,8 +69,9 @@ def default_config() -> ConfigDict:
     config.checkpoint_every = 1000
     config.keep_checkpoints = 2
     config.dtype = "auto"  # "auto": bfloat16 on TPU and on GPU from sm80, else float32
-    # A workdir, a checkpoint or timm's safetensors: weights alone, new head, resized positions.
+    # A workdir, a checkpoint or timm's safetensors: weights alone, positions resized.
     config.init_from = ""
+    config.init_head = "new"  # or "keep": the head too, for the same classes
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: what is left
     config.model = _model()
     config.optimizer = ConfigDict(

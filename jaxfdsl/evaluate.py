@@ -15,7 +15,7 @@ from jaxfdsl.config import EVALS, ConfigError
 ON_DATA = ("knn", "linear_probe", "few_shot", "accuracy", "mean_average_precision")
 _STORED = {"tfds": "name", "folder": "path", "parquet": "path"}
 _TEST_SPLITS = ("test", "validation", "val")
-_UNLABELLED_TEST = ("imagenet2012", "voc")  # TFDS's test splits of these have no labels
+_UNLABELLED_TEST = ("imagenet2012", "places365", "voc")  # TFDS's test splits have no labels
 
 
 def _option(default: Any, told: str) -> Any:
@@ -68,7 +68,7 @@ def run(workdir: str, asked: Asked) -> None:
 
 def _as_typed_here(sentence: str) -> str:
     """A sentence about a recipe's fields with this verb's options in their place."""
-    sentence = re.sub(r"--config\.(evals\.\w+|data)\.", "--", sentence)
+    sentence = re.sub(r"(--config\.)?(evals\.\w+|(?<=--config\.)data)\.", "--", sentence)
     return sentence.replace("--source.split", "--test_split").replace(
         "--train.split", "--train_split"
     )
@@ -176,7 +176,7 @@ def _entries(asked: Asked) -> ConfigDict:
     for name in asked.evals.split(","):
         if name not in ON_DATA:
             raise ConfigError(f"--evals={name} is not known: type some of {','.join(ON_DATA)}.")
-        label = place.rstrip("/").rsplit("/", 1)[-1].replace(".", "_").replace(":", "_")
+        label = re.sub(r"\W", "_", place.rstrip("/").rsplit("/", 1)[-1])
         entries[f"{label}_{name}"] = EVALS[name](**test, **sizes, **own.get(name, {}))
     return entries
 

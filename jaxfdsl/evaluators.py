@@ -243,8 +243,7 @@ def _check_options(field: str, options: Mapping[str, Any]) -> None:
 def _check_pair(field: str, train: Source, test: Source) -> None:
     """Refuses sets whose images do not have one class each, or do not have the same ones."""
     for part, source in (("train", train), ("source", test)):
-        several = source.scenes or getattr(getattr(source, "records", None), "multi_label", False)
-        if "label" not in source.targets or several:
+        if "label" not in source.targets or source.several_labels:
             raise ConfigError(
                 f"{field}.{part} ({source.name}) has not one class an image, which {field} needs: "
                 f"type --config.{field}.kind=mean_average_precision, or the name of another set."
@@ -253,6 +252,13 @@ def _check_pair(field: str, train: Source, test: Source) -> None:
         raise ConfigError(
             f"{field}.train has {train.num_classes} classes and {field}.source has "
             f"{test.num_classes}: type two splits of one data set."
+        )
+    if train.class_names and test.class_names and train.class_names != test.class_names:
+        number = next(i for i, name in enumerate(train.class_names) if name != test.class_names[i])
+        raise ConfigError(
+            f"{field}.train and {field}.source number their classes differently (class {number} is "
+            f"{train.class_names[number]!r} and {test.class_names[number]!r}): type two splits of "
+            "one data set, or give both one class list in `classes`."
         )
 
 
@@ -280,17 +286,26 @@ def _label_offset(run: _Run, name: str, source: Source) -> int:
                 f"{classes}: type the name of the data set that the model was trained on."
             )
         return 0
-    offset, classes = 0, sum(candidate.num_classes for candidate in run.trained.values())
+    offset = 0
     for key, candidate in run.trained.items():
         known = run.config.data.sources[key]
-        if all(known.get(field) == entry.get(field) for field in _SAME_CLASSES):
-            break
+        same_names = source.class_names and source.class_names == candidate.class_names
+        if same_names or all(known.get(field) == entry.get(field) for field in _SAME_CLASSES):
+            return offset
         offset += candidate.num_classes
-    else:
-        offset = 0
-    if offset + source.num_classes > classes:
+    only = next(iter(run.trained.values()))
+    if len(run.trained) > 1 or source.num_classes > only.num_classes:
+        counts = {key: candidate.num_classes for key, candidate in run.trained.items()}
         raise ConfigError(
-            f"evals.{name}.source has {source.num_classes} classes and data.sources have "
-            f"{classes}: type the name of the data set that the model is trained on."
+            f"evals.{name}.source has {source.num_classes} classes, which are those of none of the "
+            f"sources {counts}: type the name of a data set that the model is trained on."
         )
-    return offset
+    if source.class_names and only.class_names:
+        missing = next((c for c in source.class_names if c not in only.class_names), None)
+        raise ConfigError(
+            f"evals.{name}.source and its training source number their classes differently"
+            + (f" ({missing!r} is not trained on)" if missing else "")
+            + ": give both the same class list, --config.evals.<name>.source.classes=FILE and "
+            "--config.data.sources.<name>.classes=FILE."
+        )
+    return 0

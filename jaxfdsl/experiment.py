@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from jaxfdsl import config as config_lib
 from jaxfdsl import evaluators, optim, sharding, step
 from jaxfdsl import state as state_lib
+from jaxfdsl.config import ConfigError
 from jaxfdsl.data import augment, batches, plan
 from jaxfdsl.evaluators import Evaluator
 from jaxfdsl.models import vit
@@ -79,7 +80,7 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         config, shard_index=jax.process_index(), shard_count=jax.process_count()
     )
     # Every device draws its part of every source; this refuses counts that cannot be cut so.
-    parts = sharding.batch_parts(mesh)
+    parts = sharding.batch_parts(mesh) * (2 if data.pairs else 1)
     plan.phase_counts(data.shares, data.phase_starts, config.batch_size, parts)
     total = config_lib.total_steps(config, data.num_examples)
     warmup = config_lib.warmup_steps(config, data.num_examples)
@@ -127,6 +128,12 @@ def _objectives(config: ConfigDict, data: batches.Batches) -> step.Objectives:
     made: dict[str, Any] = {}
     if cfg.classify.weight:
         starts = data.offsets if config.data.label_space == "separate" else {}
+        several = [name for name, source in data.sources.items() if source.several_labels]
+        if starts and several:
+            raise ConfigError(
+                f"data.label_space='separate' needs one label an image, and data.sources."
+                f"{several[0]} has several: type --config.data.label_space=joined."
+            )
         blocks = [(first, first + data.sources[name].num_classes) for name, first in starts.items()]
         made["classify"] = Classify(
             cfg.classify.label_smoothing, cfg.classify.pos_weight, tuple(blocks)

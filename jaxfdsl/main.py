@@ -5,6 +5,7 @@ and status 2, before anything is compiled.
 """
 
 import ast
+import os
 import pathlib
 import re
 import sys
@@ -44,7 +45,7 @@ def parse(
     if len(left) > 1:
         meant = left[1] if "=" in left[1] else f"field={left[1]}"
         raise ConfigError(f"What does {left[1]!r} set? Type --config.{meant} instead.")
-    return config.value, workdir.value
+    return config.value, os.path.expanduser(workdir.value)
 
 
 def _recipe_and_rest(argv: Sequence[str]) -> tuple[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,12 +98,13 @@ def initial_state(run: Experiment) -> tuple[State, str]:
 
     Weights that cannot be used are refused before anything is compiled.
     """
-    path = run.config.init_from
+    path = os.path.expanduser(run.config.init_from)
     if not path:
         return run.start(), ""
     try:
         loaded, origin = _load(path, run)
-        params, changes = transfer.adapt(loaded, run.state["params"])
+        keep = run.config.init_head == "keep"
+        params, changes = transfer.adapt(loaded, run.state["params"], keep_heads=keep)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(
             f"init_from={path!r} cannot be used: {error}; type the workdir of a run of this model, "

@@ -18,6 +18,7 @@ from jaxfdsl.models import variants
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "dtype": ("auto", "bfloat16", "float32"),
+    "init_head": ("new", "keep"),
     "model.pool": ("token", "mean"),
     "model.remat": ("none", "dots", "full"),
     "model.attention": ("auto", "xla", "cudnn"),
@@ -128,6 +129,7 @@ def _check_values(config: ConfigDict) -> None:
     _check_range(config, NOT_NEGATIVE, lambda value: value >= 0, "0 or more")
     _check_range(config, BELOW_ONE, lambda value: 0 <= value < 1, "a number from 0 to below 1")
     _check_range(config, RISING, _rises, "two numbers above 0, the smaller one first")
+    _check_range(config, ["augment.crop_scale"], lambda x: x[1] <= 1, "shares of the area, up to 1")
     _check_range(config, ["optimizer.layer_decay"], lambda x: 0 < x <= 1, "above 0, up to 1")
     _check_range(config, ["data.num_workers"], lambda x: x >= -1, "0 or more, or -1 for automatic")
 
@@ -174,6 +176,13 @@ def _check_augment(config: ConfigDict) -> None:
     from jaxfdsl.data import augment
 
     augment.check(config.augment)
+    for name, entry in config.data.sources.items():
+        if config.augment.crop == "pad" and entry.kind != "formula" and not entry.size:
+            raise ConfigError(
+                f"augment.crop='pad' pads pictures of one size, and data.sources.{name}.size=0 "
+                "leaves them as they are: type --config.augment.crop=random_resized, or "
+                f"--config.data.sources.{name}.size={config.model.image_size}."
+            )
     moving = [key for key in ("rand_augment", "mixup", "cutmix") if config.augment[key]]
     if moving and config.objective.segment.weight:
         off = "''" if moving[0] == "rand_augment" else 0
@@ -257,18 +266,15 @@ def _check_batches(config: ConfigDict, num_devices: int, num_processes: int) -> 
     check = functools.partial(_check_batch, rows=rows, where=where)
     check("batch_size", config.batch_size)
     shares = {name: entry.share for name, entry in config.data.sources.items()}
-    phase_counts(shares, config.data.phase_starts, config.batch_size, shards=rows)
+    mixing = bool(config.augment.mixup or config.augment.cutmix)
+    pairs = f"{where}, in pairs for augment.mixup and cutmix" if mixing else where
+    shards = rows * (2 if mixing else 1)
+    phase_counts(shares, config.data.phase_starts, config.batch_size, shards, pairs)
     if config.batch_size % (rows * config.accumulate):
         raise ConfigError(
             f"accumulate={config.accumulate} does not cut batch_size={config.batch_size} over "
             f"{where} evenly: type --config.batch_size="
             f"{_nearest(config.batch_size, rows * config.accumulate)}."
-        )
-    if (config.augment.mixup or config.augment.cutmix) and config.batch_size % (2 * rows):
-        raise ConfigError(
-            f"augment.mixup and augment.cutmix mix pairs of images, and batch_size="
-            f"{config.batch_size} over {where} leaves one alone: type --config.batch_size="
-            f"{_nearest(config.batch_size, 2 * rows)}."
         )
     for name, entry in config.evals.items():
         if entry.batch_size:

@@ -42,6 +42,7 @@ class Batches:
     shard_count: int = 1
     phase_starts: tuple[int, ...] = (0,)
     repeats: int = 1
+    pairs: bool = False  # rows 2i and 2i + 1 are of one source, for mixup and cutmix
     max_corrupt: float = 0.01
 
     def __post_init__(self):
@@ -104,7 +105,7 @@ class Batches:
                 part = self.sources[name].fields(rows[name], tables[name])
             cropped = self.sources[name].cropped
             parts.append(part if cropped else crop(list(self.sources).index(name), part))
-        return join(parts, [self.offsets[name] for name in names])
+        return join(parts, [self.offsets[name] for name in names], self.pairs)
 
     def iterator(
         self, start_step: int, stop_step: int, num_workers: int = 0, prefetch: int = 2
@@ -240,5 +241,6 @@ def from_config(config: ConfigDict, *, shard_index: int = 0, shard_count: int = 
         shard_count,
         phase_starts=tuple(config.data.phase_starts),
         repeats=config.data.repeats,
+        pairs=bool(augment.mixup or augment.cutmix),
         max_corrupt=config.data.max_corrupt,
     )

@@ -117,7 +117,7 @@ def load(
             f"{field}.split={entry['split']!r}: {root} holds no class folder with pictures: type "
             f"a split of the layout {path}/<split>/<class>/picture.jpg" + _choices(path) + "."
         )
-    if empty and train:
+    if empty and train and not entry.classes:
         raise ConfigError(
             f"{field}.path={entry['path']!r}: the class folder {os.path.join(root, empty[0])} "
             f"holds no picture ({', '.join(EXTENSIONS)}): remove it, or put pictures into it."

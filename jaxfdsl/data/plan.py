@@ -15,17 +15,19 @@ import numpy as np
 from jaxtyping import Int64
 
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data.shuffle import hash64, permute
 
 Shares = Mapping[str, float | tuple[float, ...]]
 
 
 def split_batch(
-    shares: Mapping[str, float | int], batch_size: int, shards: int = 1
+    shares: Mapping[str, float | int], batch_size: int, shards: int = 1, where: str = ""
 ) -> dict[str, int]:
     """How many samples each source gives to every batch: its share of it, exactly.
 
     Each count is a multiple of `shards`; raises `ConfigError` when that cannot be met and for
-    shares that do not sum to 1. A source whose share is 0 is left out.
+    shares that do not sum to 1, `where` saying what the shards are. A source whose share is 0 is
+    left out.
     """
     if not shares or min(shares.values()) < 0:
         raise ConfigError(f"data.sources has the shares {dict(shares)}: type shares above 0.")
@@ -43,14 +45,18 @@ def split_batch(
         nearest = max(unit, round(batch_size / unit) * unit)
         raise ConfigError(
             f"batch_size={batch_size} cannot be split into whole samples by the shares "
-            f"{dict(shares)} over {shards} shard{'s' * (shards > 1)}: "
+            f"{dict(shares)} over {where or f'{shards} shard' + 's' * (shards > 1)}: "
             f"type --config.batch_size={nearest} (any multiple of {unit})."
         )
     return {name: int(share * batch_size) for name, share in exact.items()}
 
 
 def phase_counts(
-    shares: Shares, phase_starts: tuple[int, ...], batch_size: int, shards: int = 1
+    shares: Shares,
+    phase_starts: tuple[int, ...],
+    batch_size: int,
+    shards: int = 1,
+    where: str = "",
 ) -> tuple[dict[str, int], ...]:
     """`split_batch` of every phase; a share is one number for all phases or one for each.
 
@@ -71,12 +77,13 @@ def phase_counts(
         if len(numbers) != len(starts):
             raise ConfigError(
                 f"{field} has {len(numbers)} numbers and data.phase_starts={starts} begins "
-                f"{len(starts)} phase{'s' * (len(starts) > 1)}: type one number for each."
+                f"{len(starts)} phase{'s' * (len(starts) > 1)}: write one number for each into the "
+                "recipe."
             )
         if not max(numbers) > 0:
             raise ConfigError(f"{field}: type a number above 0, or leave the source out.")
     return tuple(
-        split_batch({name: numbers[i] for name, numbers in each.items()}, batch_size, shards)
+        split_batch({name: numbers[i] for name, numbers in each.items()}, batch_size, shards, where)
         for i in range(len(starts))
     )
 
@@ -85,8 +92,8 @@ def phase_counts(
 class Plan:
     """The places of every batch, as one process of `shard_count` sees them.
 
-    With `repeats` r an image stands r times in its batch (the last ones fewer times, where r does
-    not divide the count), as far from itself as the batch allows (Hoffer et al., arXiv 1901.09335).
+    With `repeats` r an image stands r times in its batch (some of them once less, where r does not
+    divide the count), once in every r-th of it (Hoffer et al., arXiv 1901.09335).
     """
 
     counts: tuple[Mapping[str, int], ...]  # of each phase: samples of a global batch by source
@@ -112,8 +119,11 @@ class Plan:
         samples = within + self._before(name, step, 1)
         if self.repeats == 1:
             return samples, samples
-        images = within % self._images(count) + self._before(name, step, self.repeats)
-        return images, samples
+        # Another order each time, so that neighbours, which mixup mixes, are others in every view.
+        images = self._images(count)
+        again, place = np.divmod(within, images)
+        place = permute(place, images, hash64(again))
+        return place + self._before(name, step, self.repeats), samples
 
     def _phase(self, step: int) -> int:
         return bisect.bisect_right(self.starts, step) - 1

@@ -41,6 +41,11 @@ class Source(abc.ABC):
     class_names: tuple[str, ...] | None = dataclasses.field(default=None, hash=False, repr=False)
 
     @property
+    def several_labels(self) -> bool:
+        """Whether `label` is int32[n, k]."""
+        return self.scenes
+
+    @property
     @abc.abstractmethod
     def fingerprint(self) -> str:
         """Hex digest of what decides this source's samples, its seed left out."""

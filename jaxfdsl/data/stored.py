@@ -71,6 +71,11 @@ class StoredSource(Source):
             cached = _decoded(dataclasses.replace(self, seed=0, train=False))
         return {key: value[places] for key, value in cached.items()}
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether a picture has a list of labels."""
+        return self.records.multi_label
+
     def rows_of(self, category: int, count: int) -> Rows:
         """Pictures of a class; among the first few thousand where every label must be read."""
         searched = _SEARCHED if self.records.label_cost else self.num_examples

@@ -30,11 +30,14 @@ def resize_positions(
     return jnp.concatenate([head[:, :new_prefix], grid], axis=1)
 
 
-def adapt(loaded: Mapping[str, Any], fresh: Mapping[str, Any]) -> tuple[dict, list[str]]:
+def adapt(
+    loaded: Mapping[str, Any], fresh: Mapping[str, Any], *, keep_heads: bool = False
+) -> tuple[dict, list[str]]:
     """`loaded` with the structure and shapes of `fresh`, and a phrase for each change made.
 
-    The heads, always, and the class token, where `loaded` has none, are `fresh`'s own leaves, which
-    may be shapes alone. Raises ValueError that names the first parameter that does not fit.
+    The heads, unless `keep_heads`, and the class token, where `loaded` has none, are `fresh`'s own
+    leaves, which may be shapes alone. Raises ValueError that names the first parameter that does
+    not fit.
     """
     params, phrases = unstack_blocks(loaded), []
     prefix, new_prefix = ("cls_token" in tree for tree in (params, fresh))
@@ -52,11 +55,12 @@ def adapt(loaded: Mapping[str, Any], fresh: Mapping[str, Any]) -> tuple[dict, li
         params = _without(params, "cls_token")
         params |= {"cls_token": fresh["cls_token"]} if new_prefix else {}
     for name in heads.NAMES:
+        kept = params.get(name) if keep_heads else None
         params = _without(params, name)
         if name in fresh:
-            params[name] = fresh[name]
-            words = name.replace("_", " ")
-            phrases.append(f"new {words} ({fresh[name]['bias'].shape[0]} classes)")
+            params[name] = kept or fresh[name]
+            words = f"{name.replace('_', ' ')} {'kept' if kept else 'new'}"
+            phrases.append(f"{words} ({fresh[name]['bias'].shape[0]} classes)")
     params = stack_blocks(params) if "blocks" in fresh else params
     _check(params, fresh)
     return params, phrases

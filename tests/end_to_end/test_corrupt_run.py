@@ -1,6 +1,4 @@
-"""A run on pictures of which some cannot be decoded: they weigh nothing; past the limit it stops in a
-sentence, with what it has learnt saved.
-"""
+"""A run on pictures of which some cannot be decoded: past the limit it stops, its steps saved."""
 
 import pathlib
 

@@ -50,11 +50,15 @@ def test_weights_move_and_what_cannot_move_is_replaced_and_said(tmp_path, capsys
     run(tmp_path / "second", **other)
     said = capsys.readouterr().out
     assert f"Weights from {origin}: positions resized from 4 to 16 tokens; " in said
-    assert "new head (7 classes)." in said
+    assert "head new (7 classes)." in said
     second, _ = checkpoint.load_params(tmp_path / "second")
     jax.tree.map(np.testing.assert_array_equal, second["blocks_0"], first["blocks_0"])
     assert second["head"]["bias"].shape == (7,)
     assert second["pos_embed"].shape == (1, 16, 16)
+    run(tmp_path / "again", **{**other, "init_from": str(tmp_path / "second"), "init_head": "keep"})
+    assert "head kept (7 classes)." in capsys.readouterr().out
+    again, _ = checkpoint.load_params(tmp_path / "again")
+    np.testing.assert_array_equal(again["head"]["kernel"], second["head"]["kernel"])
     # The same weights as timm writes them, from a folder.
     (tmp_path / "timm").mkdir()
     safetensors.numpy.save_file(timm.to_timm(first), tmp_path / "timm" / timm.FILE)

@@ -83,6 +83,17 @@ def test_labels_of_the_second_source_follow_those_of_the_first():
     assert batches.num_classes == 15
 
 
+def test_neighbours_that_may_be_mixed_are_of_one_source():
+    plain = two_sources()
+    paired = dataclasses.replace(plain, pairs=True)
+    batches = [each.fields(each.rows(2), each.tables) for each in (plain, paired)]
+    of_b = [np.asarray(batch["label"]) >= 10 for batch in batches]
+    assert (of_b[0][::2] != of_b[0][1::2]).any()
+    assert (of_b[1][::2] == of_b[1][1::2]).all() and of_b[1].sum() == of_b[0].sum() == 8
+    images = [np.sort(np.asarray(batch["image"]).reshape(32, -1), axis=0) for batch in batches]
+    np.testing.assert_array_equal(*images)
+
+
 def test_an_epoch_of_a_finite_set_shows_every_image_once():
     batches = Batches({"a": formula()}, {"a": 1.0}, 20)
     seen = np.concatenate([batches.rows(step)["a"]["recipe"] for step in range(6)])

@@ -173,7 +173,12 @@ def test_an_image_that_patches_do_not_divide_names_the_nearest_sizes():
         ({"data.sources.fractals.share": 0.5}, "which sum to 0.5: type shares that sum to 1"),
         ({"data.phase_starts": (0, 5), "steps": 0, "epochs": 1.0}, "--config.epochs=0"),
         ({"accumulate": 3}, "accumulate=3 does not cut batch_size=256 over 8 devices"),
-        ({"batch_size": 8, "augment.mixup": 0.8}, "leaves one alone: type --config.batch_size=16"),
+        (
+            {"batch_size": 8, "augment.mixup": 0.8},
+            "in pairs for augment.mixup and cutmix: type --config.batch_size=16",
+        ),
+        ({"augment.crop_scale": (0.5, 3.0)}, "shares of the area, up to 1"),
+        ({"init_head": "kept"}, "init_head='kept' is not known: type --config.init_head=keep"),
         ({"optimizer.layer_decay": 0.0}, "optimizer.layer_decay=0.0: type above 0, up to 1"),
         (
             {"objective.segment.weight": 1.0, "augment.cutmix": 1.0},

@@ -52,7 +52,7 @@ def without_head(tree):
 def test_same_shapes_change_nothing_but_the_head():
     loaded, fresh = params(), params(seed=1)
     adapted, changes = transfer.adapt(loaded, fresh)
-    assert changes == ["new head (5 classes)"]
+    assert changes == ["head new (5 classes)"]
     equal(adapted["head"], fresh["head"])
     equal(without_head(adapted), without_head(loaded))
 
@@ -68,7 +68,7 @@ def test_other_classes_and_sizes_get_a_new_head_and_resized_positions():
     adapted, changes = transfer.adapt(loaded, fresh)
     assert changes == [
         "positions resized from 17 to 37 tokens",
-        "new head (7 classes)",
+        "head new (7 classes)",
     ]
     equal(adapted["head"], fresh["head"])
     equal(adapted["blocks_1"], loaded["blocks_1"])

@@ -1,8 +1,8 @@
 """Mixup and cutmix of neighbours: rows 2i and 2i + 1 of a batch become mixtures of each other.
 
 After timm's `Mixup` (Zhang et al. 2017, arXiv:1710.09412; Yun et al. 2019, arXiv:1905.04899), which
-pairs a batch with itself reversed: neighbours lie on one device. A row that is not `valid` is not
-mixed, nor is its neighbour.
+pairs a batch with itself reversed: neighbours lie on one device, and are of one source. A row that
+is not `valid` is not mixed, nor is its neighbour.
 """
 
 import functools
@@ -64,10 +64,9 @@ def cut_box(share: Float[Array, ""], words: UInt32[Array, "2"], size: int) -> In
     """timm's `rand_bbox`: sides of sqrt(1 - share) of the image, about an evenly drawn centre, cut
     at the edges.
     """
-    side = (size * jnp.sqrt(1 - share)).astype(jnp.int32)
+    half = (size * jnp.sqrt(1 - share)).astype(jnp.int32) // 2
     centre = chance.between(words, 0, size - 1)
-    start = jnp.clip(centre - side // 2, 0, size)
-    end = jnp.clip(centre + (side + 1) // 2, 0, size)
+    start, end = jnp.clip(centre - half, 0, size), jnp.clip(centre + half, 0, size)
     return jnp.concatenate([start, end - start])
 
 

@@ -1,5 +1,6 @@
 """What `jaxfdsl prepare` does with its options, and what it tells about the files to download."""
 
+import os
 from typing import Any
 
 from jaxfdsl.config import ConfigError
@@ -37,6 +38,8 @@ def run(options: Any) -> None:
     if options.name == "folder":
         if len(options.more) != 2:
             raise ConfigError("Type `jaxfdsl prepare folder NAME DIR`, with a name of your own.")
+        if options.allow_partial or options.tars != ".":
+            raise ConfigError("--tars and --allow_partial are of official files: leave them out.")
         name, directory = options.more
         written = prepare.folder(name, directory, options.data_dir, **common)
     elif options.name not in official:
@@ -48,5 +51,6 @@ def run(options: Any) -> None:
         raise ConfigError(f"{options.more[0]!r} is too much: type --tars=DIR for the folder.")
     else:
         common["allow_partial"] = options.allow_partial
-        written = official[options.name](options.tars, options.data_dir, **common)
+        tars = os.path.expanduser(options.tars)
+        written = official[options.name](tars, options.data_dir, **common)
     print(f"{written} is ready: name={options.more[0] if options.more else options.name!r}")

@@ -25,7 +25,7 @@ def folder(name: str, directory: str, data_dir: str = "", **options: Any) -> str
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ConfigError(f"{name!r}: type a name of small letters, digits and underscores.")
-    root = pathlib.Path(directory)
+    root = pathlib.Path(directory).expanduser()
     if not root.is_dir():
         raise ConfigError(f"{directory!r} is no folder: type one that holds train/class/image.jpg.")
     parts = {part.name: part for part in _folders(root)} if _has_splits(root) else {"train": root}
