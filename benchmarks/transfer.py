@@ -3,7 +3,7 @@
     python benchmarks/transfer.py --preset cpu --data_dir ../shared/data/tfds --jobs 2
     python benchmarks/transfer.py --preset gpu --data_dir /data/tfds --out runs/transfer_gpu
 
-Every arm is pre-trained at one equal budget, with equal crops and flips, and fine-tuned equally on
+Every arm is pre-trained at one equal budget, with equal augmentation, and fine-tuned equally on
 all 50,000 real training images. An arm's learning rate is the best of a grid, with seed 0, on the
 last 5,000 training images (of a fixed shuffle), not trained on meanwhile. What is reported is the
 last step's accuracy on the 10,000 test images (the papers report the best epoch's), paired seeds,
@@ -13,7 +13,8 @@ under lines that break its contours, RCDB of two varying parameters, FractalDB o
 points. `--preset gpu` is the published recipe shortened (ViT-Ti/16 at 224, configs/deit.py).
 `--preset cpu` is a ViT of three blocks at 32 pixels: pictures are drawn on 64 (the two of points on
 the published 362: no fewer than 512 points can be drawn), lines and points in proportion to the
-published canvas, with 100 categories, as 1,000 are not learnt in so few images.
+published canvas, with 100 categories, as 1,000 are not learnt in so few images; and fine-tuning
+sees 40,000 real images, less than an epoch.
 
 Cost: cpu about 100 CPU-minutes, one core a job, all arms and seeds; gpu not run here, some 10 hours
 of one H200 if it trains 4,000 images/s. Every run is an ordinary jaxfdsl run in its own folder
