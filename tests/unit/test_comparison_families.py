@@ -10,6 +10,7 @@ from scipy import stats
 
 from jaxfdsl import generators
 from jaxfdsl.generators.formulas import bezier, dead_leaves, perlin
+from tests import programs
 from tests import reference_comparison as plain
 
 FAMILIES = {"perlin": perlin.Perlin, "dead_leaves": dead_leaves.DeadLeaves, "bezier": bezier.Bezier}
@@ -64,7 +65,7 @@ def test_other_renders_equal_numpy(name, render):
         pytest.skip("silhouettes have a test of their own")
     db = load(name, size=48, render=render)
     recipes = [[13 * c, c] for c in range(6)]
-    for recipe, image in zip(recipes, draw(db, recipes), strict=True):
+    for recipe, image in zip(recipes, programs.draw(db, recipes)["image"], strict=True):
         np.testing.assert_array_equal(image, reference(db, recipe, 48, render))
 
 

@@ -2,8 +2,6 @@
 laws.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +13,7 @@ from jaxfdsl.generators.drawing import pnoise, turns
 from jaxfdsl.generators.formulas import radial
 from jaxfdsl.generators.formulas.rcdb import RCDB
 from jaxfdsl.generators.formulas.visualatom import VisualAtom
+from tests import programs
 from tests import reference_contours as plain
 
 FAMILIES = (RCDB(), VisualAtom())
@@ -41,10 +40,10 @@ def small(family, **settings):
 
 
 @by_name
-@pytest.mark.parametrize("size", [64, 128])
-def test_pictures_equal_numpy(family, size):
+@pytest.mark.parametrize(("size", "count"), [(64, 200), (128, 60)])
+def test_pictures_equal_numpy(family, size, count):
     db = load(family, size)
-    recipes = [(c, c % 5 * 13) for c in range(200)]  # every fifth is a first instance
+    recipes = [(c, c % 5 * 13) for c in range(count)]  # every fifth is a first instance
     for (category, seed), image in zip(recipes, draw(db, recipes), strict=True):
         expected = plain.picture(family, row(db.categories, category), seed, size, QUANTILES)
         np.testing.assert_array_equal(image, expected)
@@ -81,11 +80,9 @@ def test_every_way_to_draw_points_gives_the_same_bytes():
     db = load(small(VisualAtom(), render="points", broken_lines=5), 32, 6)
     recipes = np.array([(c, c) for c in range(6)], np.uint32)
     expected = draw(db, recipes)
-    np.testing.assert_array_equal(draw(db, recipes[4:]), expected[4:])
     for platform in ("cuda", "tpu"):
-        drawer = functools.partial(dataset.draw_recipes, db.family, 32, platform=platform)
-        image = jax.jit(drawer)(jnp.asarray(recipes), db.table)["image"]
-        np.testing.assert_array_equal(np.asarray(image)[..., 0], expected)
+        image = programs.draw(db, recipes, platform)["image"]
+        np.testing.assert_array_equal(image[..., 0], expected)
 
 
 @by_name
@@ -180,7 +177,7 @@ def test_instances_differ_as_published(family):
 def test_options_do_what_they_say():
     def image(**settings):
         family = small(RCDB(), gray=(7, 7), **settings)
-        return draw(load(family, 64, 3), [(c, 1) for c in range(3)])
+        return programs.draw(load(family, 64, 3), [(c, 1) for c in range(3)])["image"][..., 0]
 
     white = image()
     assert set(np.unique(white)) == {7, 255}

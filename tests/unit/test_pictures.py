@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from jaxfdsl import generators
-from jaxfdsl.generators import dataset
 from jaxfdsl.generators.drawing import noise
 from jaxfdsl.generators.formulas import exfractaldb, fractaldb
-from tests import reference
+from tests import programs, reference
 
 
 def row(table, index):
@@ -86,9 +85,8 @@ def test_bytes_of_colours_do_not_hang_on_the_way_they_are_drawn(color):
     recipes = np.stack([np.arange(12) * 3, np.arange(12) * 11], 1).astype(np.uint32)
     whole = np.asarray(db.draw_recipes(recipes)["image"])
     for platform in ("gpu", "tpu"):  # their ways to draw, here on the CPU
-        draw = jax.jit(dataset.draw_recipes, static_argnums=(0, 1, 4))
-        other = draw(db.family, 64, jnp.asarray(recipes), db.table, platform)["image"]
-        np.testing.assert_array_equal(whole, np.asarray(other))
+        other = programs.draw(db, recipes, platform)["image"]
+        np.testing.assert_array_equal(whole, other)
 
 
 def test_an_orbit_that_grows_for_ever_is_drawn_at_the_scale_it_reached():

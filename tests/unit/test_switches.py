@@ -9,6 +9,7 @@ from jaxfdsl.generators import catalog, options
 from jaxfdsl.generators.dataset import Dataset
 from jaxfdsl.generators.drawing import silhouette
 from jaxfdsl.generators.formulas import contour
+from tests import programs
 
 RENDERS = ("published", "points", "outline", "filled")
 FEW = {"gray": (40, 200), "polygons": (1, 40)}
@@ -44,14 +45,14 @@ def dataset(kind, numbers, **changes):
 def pictures(name, render):
     db = dataset(catalog.FAMILIES[name], range(1, 9), render=render, **PLAIN.get(name, {}))
     each = np.arange(6)
-    return db.draw_recipes(np.stack([each % db.num_recipes, each], 1).astype(np.uint32))
+    return programs.draw(db, np.stack([each % db.num_recipes, each], 1))
 
 
 @pytest.mark.parametrize("name", catalog.FAMILIES)
 def test_every_family_is_drawn_in_four_ways(name):
     renders = ("published", "outline") if name == "multix" else RENDERS  # its fractals' own
     drawn = {render: pictures(name, render) for render in renders}
-    images = {render: np.asarray(fields["image"]) for render, fields in drawn.items()}
+    images = {render: fields["image"] for render, fields in drawn.items()}
     for fields in drawn.values():
         np.testing.assert_array_equal(fields["label"], drawn["published"]["label"])
         assert fields["image"].shape == drawn["published"]["image"].shape
