@@ -14,9 +14,8 @@ augmentation); 16M drawn images 13 min, 40M real ones (800 epochs) 33 min, and 1
 for compiling, drawing and evaluation. Where the first hundred steps show another speed, scale steps
 and schedule.warmup_steps of both by it. RESULTS.md keeps the table of what was reached.
 
-Coloured FractalDB, of the families with new shapes the one learnt soonest at 32 pixels: weights
-"uniform", hue from the density of points, drawn at twice the size that is seen. Nothing was tuned
-on a GPU.
+Coloured FractalDB, of the families with new shapes the one learnt soonest at 32 pixels (weights
+"uniform", hue by density), drawn at twice the size that is seen. Nothing was tuned on a GPU.
 """
 
 from ml_collections import ConfigDict

@@ -46,7 +46,10 @@ class Experiment:
 
     def start(self) -> State:
         """A new state, made where it will lie."""
-        return jax.jit(self._create, out_shardings=self.laid)(jax.random.key(self.config.seed))
+        # Run once: on a CPU, optimising this program would take longer than running it.
+        once = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        create = jax.jit(self._create, out_shardings=self.laid, compiler_options=once)
+        return create(jax.random.key(self.config.seed))
 
     def _create(self, key: jax.Array) -> State:
         params = self.model.init(key)

@@ -24,7 +24,7 @@ TENSOR = {"data": 2, "fsdp": 2, "tensor": 2}
 
 def tiny(mesh):
     config = c.default_config()
-    config.update(batch_size=16, steps=100)
+    config.update(batch_size=32, steps=100)
     config.mesh.update(mesh)
     config.model.update(image_size=16, patch_size=8, width=32, depth=2, num_heads=2, drop_path=0.2)
     config.optimizer.update(ema=0.9, clip_norm=1.0)
@@ -170,8 +170,8 @@ def collectives(parts, train_step, rows):
 def test_drawing_and_mixing_add_no_collective_and_fsdp_needs_no_all_to_all():
     parts = built(tuple(FSDP.items()))
     drawn = collectives(parts, parts.train_step, parts.batches.rows(0))
-    batch = {"image": np.zeros((16, 16, 16, 1), np.uint8), "label": np.zeros(16, np.int32)}
-    batch["valid"] = np.ones(16, np.float32)
+    batch = {"image": np.zeros((32, 16, 16, 1), np.uint8), "label": np.zeros(32, np.int32)}
+    batch["valid"] = np.ones(32, np.float32)
     without = step.make_train_step(
         model=parts.model,
         objectives={"classify": (1.0, Classify())},

@@ -64,9 +64,10 @@ def cut_box(share: Float[Array, ""], words: UInt32[Array, "2"], size: int) -> In
     """timm's `rand_bbox`: sides of sqrt(1 - share) of the image, about an evenly drawn centre, cut
     at the edges.
     """
-    half = (size * jnp.sqrt(1 - share)).astype(jnp.int32) // 2
+    side = (size * jnp.sqrt(1 - share)).astype(jnp.int32)
     centre = chance.between(words, 0, size - 1)
-    start, end = jnp.clip(centre - half, 0, size), jnp.clip(centre + half, 0, size)
+    start = jnp.clip(centre - side // 2, 0, size)
+    end = jnp.clip(centre + (side + 1) // 2, 0, size)
     return jnp.concatenate([start, end - start])
 
 
