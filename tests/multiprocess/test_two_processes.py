@@ -63,6 +63,7 @@ def run(pictures, workdir, processes):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {name: text for name, text in os.environ.items() if name != "XLA_FLAGS"}
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # they are compiled longer than they run
     command = [sys.executable, "-c", PROGRAM, str(pictures), str(workdir), str(port)]
     started = [
         subprocess.Popen(
