@@ -68,6 +68,9 @@ def default_config() -> ConfigDict:
     config.eval_every = 0  # 0: at the end only
     config.checkpoint_every = 1000
     config.keep_checkpoints = 2
+    config.best_metric = ""  # "held_out/top1": the checkpoint where it was best is kept as well
+    config.nonfinite = "stop"  # what a loss that is not finite does; "skip": no update, go on
+    config.draw = "fused"  # images are drawn inside the step; "beside": by a program before it
     config.dtype = "auto"  # "auto": bfloat16 on TPU and on GPU from sm80, else float32
     # A workdir, a checkpoint or timm's safetensors: weights alone, positions resized.
     config.init_from = ""
@@ -76,7 +79,7 @@ def default_config() -> ConfigDict:
     config.model = _model()
     config.optimizer = ConfigDict(
         {
-            "name": "adamw",  # or "sgd"
+            "name": "adamw",  # or "sgd", "lamb", "adafactor", "muon"
             "learning_rate": 1e-3,
             "weight_decay": 0.05,
             "b1": 0.9,
@@ -121,7 +124,16 @@ def default_config() -> ConfigDict:
     )
     config.augment = _augment()
     config.evals = ConfigDict()  # {name: accuracy_eval(...) or segmentation_eval(...)}
-    config.report = ConfigDict({"gallery": True, "tensorboard": True, "status": True})
+    config.report = ConfigDict(
+        {
+            "gallery": True,
+            "tensorboard": True,
+            "status": True,
+            "drawing": True,  # times drawing alone once, for its share of the step
+            "profile_start": 0,  # the first step of a profile, of how many steps (0: none)
+            "profile_steps": 0,
+        }
+    )
     config.lock()
     config.data.sources.unlock()
     config.evals.unlock()

@@ -19,6 +19,8 @@ from jaxfdsl.models import variants
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "dtype": ("auto", "bfloat16", "float32"),
     "init_head": ("new", "keep"),
+    "nonfinite": ("stop", "skip"),
+    "draw": ("fused", "beside"),
     "model.pool": ("token", "mean"),
     "model.remat": ("none", "dots", "full"),
     "model.attention": ("auto", "xla", "cudnn"),
@@ -40,7 +42,8 @@ ABOVE_ZERO = (
 )  # fmt: skip
 NOT_NEGATIVE = (
     "steps", "epochs", "eval_every", "optimizer.weight_decay", "optimizer.clip_norm",
-    "schedule.warmup_steps", "schedule.warmup_epochs", "augment.crop_pad",
+    "schedule.warmup_steps", "schedule.warmup_epochs", "augment.crop_pad", "report.profile_start",
+    "report.profile_steps",
 )  # fmt: skip
 BELOW_ONE = (
     "model.drop_path", "objective.classify.label_smoothing", "optimizer.ema", "data.max_corrupt",
