@@ -36,6 +36,7 @@ class Experiment:
     state: State
     laid: State
     train_step: Callable[..., Any]
+    draw_batch: Callable[..., Any]  # (key, step, rows, tables) -> batch: a step's drawing alone
     tables: Any
     evaluators: dict[str, Evaluator]
 
@@ -102,26 +103,43 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
     state = jax.eval_shape(
         lambda key: state_lib.create(model.init(key), optimizer, ema=ema > 0), jax.random.key(0)
     )
-    laid = state_lib.shardings(state, optimizer, mesh)
+    laid = state_lib.shardings(state, mesh)
+    draw_batch = step.make_draw_batch(
+        data.fields,
+        functools.partial(_crop, config),
+        lambda batch, key, rows: augment.finish(batch, key, config.augment, rows),
+        mesh,
+    )
     train_step = step.make_train_step(
         model=model,
         objectives=objectives,
         optimizer=optimizer,
         rate=rate,
         ema=ema,
-        fields=data.fields,
-        crop=functools.partial(_crop, config),
-        augment=lambda batch, key, rows: augment.finish(batch, key, config.augment, rows),
+        draw_batch=draw_batch,
         mesh=mesh,
         laid=laid,
         accumulate=config.accumulate,
+        skip=config.nonfinite == "skip",
+        beside=config.draw == "beside",
     )
     scored = evaluators.build(
         config, model=model, objectives=objectives, mesh=mesh, trained=data.sources
     )
     tables = jax.device_put(data.tables, sharding.replicated(mesh))
     return Experiment(
-        config, mesh, data, model, optimizer, total, state, laid, train_step, tables, scored
+        config=config,
+        mesh=mesh,
+        batches=data,
+        model=model,
+        optimizer=optimizer,
+        total_steps=total,
+        state=state,
+        laid=laid,
+        train_step=train_step,
+        draw_batch=draw_batch,
+        tables=tables,
+        evaluators=scored,
     )
 
 

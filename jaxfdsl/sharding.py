@@ -11,8 +11,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+AnyMesh = Mesh | AbstractMesh  # of devices, or of devices that are not here
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
@@ -54,17 +56,25 @@ def make_mesh(cfg, devices: Sequence[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: AnyMesh) -> NamedSharding:
     """The sharding of what every device holds whole."""
     return NamedSharding(mesh, P())
 
 
-def batched(mesh: Mesh) -> NamedSharding:
+def batched(mesh: AnyMesh) -> NamedSharding:
     """The sharding of arrays whose first axis is the batch."""
     return NamedSharding(mesh, batch_spec)
 
 
-def batch_parts(mesh: Mesh) -> int:
+def activations(mesh: AnyMesh, shape: Sequence[int], heads: int = 0) -> NamedSharding:
+    """The sharding of activations (B, ...), with attention's heads on axis `heads` if above 0."""
+    tensor = MESH_AXES["heads"]
+    if not heads or shape[heads] % mesh.shape[tensor]:
+        return batched(mesh)
+    return NamedSharding(mesh, P(BATCH_AXES, *(None for _ in range(heads - 1)), tensor))
+
+
+def batch_parts(mesh: AnyMesh) -> int:
     """Into how many parts the batch is cut."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
@@ -95,7 +105,7 @@ def _largest_axis(shape: Sequence[int], fsdp: int) -> list[str | None]:
     return axes
 
 
-def params_shardings(params: Any, mesh: Mesh) -> Any:
+def params_shardings(params: Any, mesh: AnyMesh) -> Any:
     """A NamedSharding for each leaf of a nested dict of parameters (arrays or their shapes)."""
 
     def leaf(path, x):
@@ -106,7 +116,12 @@ def params_shardings(params: Any, mesh: Mesh) -> Any:
 
 
 def put_rows(mesh: Mesh, rows: Any) -> Any:
-    """This process's rows of a batch as global arrays, cut along their first axis."""
+    """This process's rows of a batch as global arrays, cut along their first axis.
+
+    They go to this process's devices in the order of the mesh, wherever in it these stand: on a TPU
+    they need not be neighbours. A batch then holds the same samples in another order, and no
+    device, block of sources or pair of rows gets another process's; keys follow the rows' places.
+    """
     sharding = batched(mesh)
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), rows

@@ -1,10 +1,12 @@
 """The two compiled functions of a run: one training step, one evaluation step.
 
-Each draws its images first, inside the same program. Drawing and augmentation run under
+Each draws its images first, inside the same program (a training step also in one of its own before
+it, where `config.draw` says so). Drawing and augmentation run under
 `jax.shard_map`, every device on its own rows, so that they add no collective. All chance in a step
 comes from (seed, step, global row), so results do not depend on the number of devices.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +16,8 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxfdsl import sharding
+from jaxfdsl import optim, sharding
+from jaxfdsl.config import ConfigError
 from jaxfdsl.models.vit import Model
 from jaxfdsl.state import State
 
@@ -23,6 +26,7 @@ Rows = Any  # {source: {field: array}}, cut along the first axis
 Fields = Callable[..., Batch]  # of rows, tables and a `Batches.fields` crop
 Crop = Callable[[Batch, jax.Array, jax.Array], Batch]  # of a source's part, a key and row numbers
 Augment = Callable[[Batch, jax.Array, jax.Array], Batch]  # of the joined batch, likewise
+Metrics = dict[str, jax.Array]
 Objectives = Mapping[str, tuple[float, Any]]  # {name: (weight, objective)}
 
 
@@ -53,6 +57,40 @@ def drawer(fields: Fields, crop: Crop, augment: Augment, mesh: Mesh) -> Callable
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """A training step of two programs: one draws the batch, the other learns from it."""
+
+    draw_batch: Any  # jitted, as `make_draw_batch` returns it
+    learn: Any  # jitted, (state, key, batch) -> (state, metrics)
+
+    def __call__(self, state: State, key: jax.Array, rows: Rows, tables: Any):
+        return self.learn(state, key, self.draw_batch(key, state["step"], rows, tables))
+
+    def lower(self, state: State, key: jax.Array, rows: Rows, tables: Any) -> Any:
+        """The lowered second program, for what asks a training step what it costs."""
+        batch = jax.eval_shape(self.draw_batch, key, state["step"], rows, tables)
+        return self.learn.lower(state, key, batch)
+
+
+def make_draw_batch(
+    fields: Fields, crop: Crop, augment: Augment, mesh: Mesh
+) -> Callable[..., Batch]:
+    """Returns draw_batch(key, step, rows, tables) -> batch, cut over the mesh by rows: what a
+    training step of the same key and step (int32 scalar) draws. Jitted."""
+    draw = drawer(fields, crop, augment, mesh)
+
+    def draw_batch(key: jax.Array, step: jax.Array, rows: Rows, tables: Any) -> Batch:
+        return draw(rows, tables, _keys(key, step)[0])
+
+    return jax.jit(draw_batch)
+
+
+def _keys(key: jax.Array, step: jax.Array) -> jax.Array:
+    """The keys of a step's images and of its model."""
+    return jax.random.split(jax.random.fold_in(key, step))
+
+
 def make_train_step(
     *,
     model: Model,
@@ -60,35 +98,54 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     rate: optax.Schedule,
     ema: float,
-    fields: Fields,
-    crop: Crop,
-    augment: Augment,
+    draw_batch: Callable[..., Batch],
     mesh: Mesh,
     laid: State,
     accumulate: int = 1,
-) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+    skip: bool = False,
+    beside: bool = False,
+) -> Callable[..., tuple[State, Metrics]]:
     """Returns train_step(state, key, rows, tables) -> (state, metrics); the old state is consumed.
 
     `laid` are the shardings of the state's leaves, `key` is the run's own for all its steps.
     With `accumulate` K the model sees the batch in K parts, one after another; the gradient is that
-    of the whole. metrics: float32 scalars loss, learning_rate, grad_norm and each objective's own.
+    of the whole. With `skip` a loss or gradient that is not finite changes nothing but the step.
+    With `beside` the batch is drawn by a program of its own; the bits are the same.
+    metrics: float32 scalars loss, learning_rate, grad_norm, each objective's own, with `skip`
+    skipped. Raises ConfigError for parts of a batch whose loss is of the whole.
     """
-    draw = drawer(fields, crop, augment, mesh)
     grad_of = jax.value_and_grad(_loss(model, objectives, mesh), has_aux=True)
     if accumulate > 1:
+        _check_accumulation(objectives, accumulate)
         grad_of = _accumulated(grad_of, accumulate, mesh)
 
-    def train_step(state: State, key: jax.Array, rows: Rows, tables: Any):
-        augment_key, model_key = jax.random.split(jax.random.fold_in(key, state["step"]))
-        batch = draw(rows, tables, augment_key)
-        (loss, metrics), grads = grad_of(state["params"], batch, model_key)
+    def learn(state: State, key: jax.Array, batch: Batch) -> tuple[State, Metrics]:
+        (loss, sums), grads = grad_of(state["params"], batch, _keys(key, state["step"])[1])
+        metrics = {"loss": loss, "learning_rate": rate(optim.updates_made(state["opt_state"]))}
+        for name, (_, objective) in objectives.items():
+            metrics |= objective.metrics(sums[name])
         with jax.named_scope("update"):
             grads = jax.lax.with_sharding_constraint(grads, laid["params"])
+            metrics["grad_norm"] = optax.tree.norm(grads)
             new = update(state, grads, optimizer, ema)
-        metrics |= {"loss": loss, "learning_rate": rate(state["step"])}
-        return new, metrics | {"grad_norm": optax.tree.norm(grads)}
+            if skip:
+                finite = jnp.isfinite(loss) & jnp.isfinite(metrics["grad_norm"])
+                new = _kept_unless(finite, new, state)
+                metrics["skipped"] = 1.0 - finite.astype(jnp.float32)
+        return new, metrics
+
+    def train_step(state: State, key: jax.Array, rows: Rows, tables: Any):
+        batch = draw_batch(key, state["step"], rows, tables)
+        # Fused with the model, the last rounding of the images would hang on what XLA fuses.
+        return learn(state, key, jax.lax.optimization_barrier(batch))
 
     out = (laid, sharding.replicated(mesh))
+    if beside:
+        # The batch is not donated: no output has its shape, so JAX would warn and alias nothing. It
+        # is freed as soon as the second program has run, for nothing else holds it.
+        given = (laid, None, sharding.batched(mesh))
+        learn_jit = jax.jit(learn, donate_argnums=0, in_shardings=given, out_shardings=out)
+        return Beside(draw_batch, learn_jit)
     return jax.jit(train_step, donate_argnums=0, out_shardings=out)
 
 
@@ -102,9 +159,25 @@ def update(state: State, grads: Any, optimizer: optax.GradientTransformation, em
     return new
 
 
+def _kept_unless(finite: jax.Array, new: State, old: State) -> State:
+    # A selection by leaf is fused into the update; a conditional would copy what is donated.
+    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    return kept | {"step": new["step"]}
+
+
+def _check_accumulation(objectives: Objectives, parts: int) -> None:
+    for name, (_, objective) in objectives.items():
+        if objective.cross_sample:
+            raise ConfigError(
+                f"accumulate={parts} cuts the batch in parts, and objective.{name} compares all of "
+                f"its images with each other: type --config.accumulate=1."
+            )
+
+
 def _accumulated(grad_of: Callable, parts: int, mesh: Mesh) -> Callable:
-    """`grad_of(params, batch, key)` of a batch in `parts` strided parts, each weighing as much as
-    it has valid rows; strided, so that every device keeps its rows."""
+    """`grad_of(params, batch, key)` of a batch in `parts` strided parts: losses and gradients weigh
+    as much as the part has valid rows, sums add up; strided, so that every device keeps its rows.
+    """
     spec = jax.sharding.NamedSharding(mesh, P(None, *sharding.batch_spec))
 
     def cut(x: jax.Array) -> jax.Array:
@@ -117,29 +190,32 @@ def _accumulated(grad_of: Callable, parts: int, mesh: Mesh) -> Callable:
 
         def step(done: Any, part: tuple[jax.Array, Batch]):
             number, batch = part
-            found = grad_of(params, batch, jax.random.fold_in(key, number))
+            (loss, sums), grads = grad_of(params, batch, jax.random.fold_in(key, number))
             weight = jnp.sum(batch["valid"]) / total
-            return jax.tree.map(lambda a, b: a + weight * b, done, found), None
+            mean = jax.tree.map(lambda x: weight * x, (loss, grads))
+            return jax.tree.map(jnp.add, done, (mean, sums)), None
 
         batches = jax.tree.map(cut, {**batch, "valid": valid})
         first = jax.eval_shape(grad_of, params, jax.tree.map(lambda x: x[0], batches), key)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
-        return jax.lax.scan(step, zeros, (jnp.arange(parts), batches))[0]
+        (loss, sums), grads = zeros
+        done, _ = jax.lax.scan(step, ((loss, grads), sums), (jnp.arange(parts), batches))
+        (loss, grads), sums = done
+        return (loss, sums), grads
 
     return whole
 
 
 def _loss(model: Model, objectives: Objectives, mesh: Mesh) -> Callable:
-    """The weighted sum of the objectives, and their metrics; those that see the same images share
-    one forward pass."""
-    batched = sharding.batched(mesh)
+    """The weighted sum of the objectives, and the sums that each one's metrics are made of; those
+    that see the same images share one forward pass."""
 
-    def constrain(x: jax.Array) -> jax.Array:
-        return jax.lax.with_sharding_constraint(x, batched)
+    def constrain(x: jax.Array, heads: int = 0) -> jax.Array:
+        return jax.lax.with_sharding_constraint(x, sharding.activations(mesh, x.shape, heads))
 
     def loss_of(params: Any, batch: Batch, key: jax.Array):
         total = jnp.zeros(())
-        metrics: dict[str, jax.Array] = {}
+        sums: dict[str, Any] = {}
         passes: list[tuple[jax.Array, Any]] = []
         for name, (weight, objective) in objectives.items():
             images = objective.inputs(batch, key)
@@ -148,10 +224,9 @@ def _loss(model: Model, objectives: Objectives, mesh: Mesh) -> Callable:
                 outputs = model.apply(params, images, train=True, key=key, constrain=constrain)
                 passes.append((images, outputs))
             with jax.named_scope(name):
-                loss, own = objective.loss(outputs, batch)
+                loss, sums[name] = objective.parts(outputs, batch)
             total += weight * loss
-            metrics |= own
-        return total, metrics
+        return total, sums
 
     return loss_of
 

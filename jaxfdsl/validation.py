@@ -6,6 +6,7 @@ Whether the data exists, and whether a workdir fits, is known to those who open 
 
 import difflib
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "model.pool": ("token", "mean"),
     "model.remat": ("none", "dots", "full"),
     "model.attention": ("auto", "xla", "cudnn"),
-    "optimizer.name": ("adamw", "sgd"),
+    "optimizer.name": ("adamw", "sgd", "lamb", "adafactor", "muon"),
     "schedule.name": ("cosine", "constant"),
     "augment.crop": ("none", "pad", "random_resized"),
     "augment.interpolation": ("bicubic", "bilinear"),
@@ -57,6 +58,7 @@ def check(config: ConfigDict, *, num_devices: int, num_processes: int = 1) -> No
     _check_sources(config)
     _check_values(config)
     _check_objectives(config)
+    _check_best_metric(config)
     _check_augment(config)
     _check_length(config)
     _check_model(config.model)
@@ -175,6 +177,25 @@ def _check_objectives(config: ConfigDict) -> None:
             )
 
 
+def _check_best_metric(config: ConfigDict) -> None:
+    """Its evaluation is one of the config's; what that measures is known once it has run."""
+    name, slash, metric = config.best_metric.partition("/")
+    if not config.best_metric:
+        return
+    if name not in config.evals or not (slash and metric):
+        close = difflib.get_close_matches(name, list(config.evals), n=1, cutoff=0.4)
+        hint = close[0] if close else next(iter(config.evals), "")
+        raise ConfigError(
+            f"best_metric={config.best_metric!r} is no value of evals ({', '.join(config.evals)}): "
+            f"type --config.best_metric={hint + '/' + (metric or 'top1') if hint else ''}."
+        )
+    if not config.eval_every:
+        raise ConfigError(
+            f"best_metric={config.best_metric!r} is looked at in evaluations, and eval_every=0 "
+            "makes one at the end only: type --config.eval_every=N."
+        )
+
+
 def _check_augment(config: ConfigDict) -> None:
     from jaxfdsl.data import augment
 
@@ -262,7 +283,7 @@ def _check_attention(config: ConfigDict) -> None:
 
 
 def _check_batches(config: ConfigDict, num_devices: int, num_processes: int) -> None:
-    rows = _devices_of_a_batch(config.mesh, num_devices)
+    rows = _devices_of_a_batch(config.mesh, num_devices, num_processes)
     where = f"{num_devices} device{'s' if num_devices > 1 else ''}"
     if num_processes > 1:
         where += f" of {num_processes} processes"
@@ -298,7 +319,7 @@ def _nearest(value: int, step: int) -> str:
     return f"{below} or {below + step}" if below > 0 else str(step)
 
 
-def _devices_of_a_batch(mesh: ConfigDict, num_devices: int) -> int:
+def _devices_of_a_batch(mesh: ConfigDict, num_devices: int, num_processes: int) -> int:
     """How many parts the batch is cut into; the mesh uses every device exactly."""
     sizes = dict(mesh.items())
     free = [axis for axis, size in sizes.items() if size == -1]
@@ -316,4 +337,10 @@ def _devices_of_a_batch(mesh: ConfigDict, num_devices: int) -> int:
             "mesh.fsdp, mesh.tensor whose product divides them."
         )
     tensor = sizes["tensor"] if sizes["tensor"] != -1 else num_devices // fixed
+    own = num_devices // num_processes
+    if own % tensor:  # each process reads the rows of its own devices
+        raise ConfigError(
+            f"mesh.tensor={tensor} cuts one image over devices of several processes, which have "
+            f"{own} each: type --config.mesh.tensor={math.gcd(tensor, own)}."
+        )
     return num_devices // tensor

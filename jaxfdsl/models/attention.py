@@ -1,5 +1,7 @@
 """Multi-head self-attention, with cuDNN's fused kernel where it can run."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -24,7 +26,12 @@ def choose(name: str, head_width: int, dtype: jnp.dtype, backend: str | None = N
 def attend(
     q: Float[Array, "B N H d"], k: Float[Array, "B N H d"], v: Float[Array, "B N H d"], kind: str
 ) -> Float[Array, "B N H d"]:
-    """softmax(q k^T / sqrt(d)) v, the softmax in float32."""
+    """softmax(q k^T / sqrt(d)) v, the softmax in float32.
+
+    "xla" is not `jax.nn.dot_product_attention(implementation="xla")`, which scales the N x N logits
+    and not q: on a CPU that takes 22 % more time, forward and backward, for the same numbers (16 x
+    197 x 3 x 64, float32: 55.6 against 45.6 ms of processor time; bfloat16: 63.7 against 52.3).
+    """
     if kind == "cudnn":
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
     q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
@@ -43,7 +50,10 @@ class Attention(nnx.Module):
         self.qkv = nnx.LinearGeneral(width, (3, num_heads, head_width), **options)
         self.proj = nnx.LinearGeneral((num_heads, head_width), width, axis=(-2, -1), **options)
 
-    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-        qkv = self.qkv(x)
+    def __call__(
+        self, x: Float[Array, "B N D"], constrain: Callable[..., jax.Array]
+    ) -> Float[Array, "B N D"]:
+        # cuDNN's kernel wants the three alike: cut along images and heads, nothing else.
+        qkv = constrain(self.qkv(x), heads=3)
         q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         return self.proj(attend(q, k, v, self.kind))

@@ -15,13 +15,14 @@ class Variant:
 
 
 # Ti and S: Touvron et al., arXiv 2012.12877, table 1. B, L, H: Dosovitskiy et al., arXiv
-# 2010.11929, table 1.
+# 2010.11929, table 1. g: Zhai et al., arXiv 2106.04560, table 2. H and g come with patches of 14.
 VARIANTS = {
     "vit_ti": Variant(192, 12, 3),
     "vit_s": Variant(384, 12, 6),
     "vit_b": Variant(768, 12, 12),
     "vit_l": Variant(1024, 24, 16),
     "vit_h": Variant(1280, 32, 16),
+    "vit_g": Variant(1408, 40, 16, 48 / 11),
 }
 
 _HEAD_WIDTH = 64

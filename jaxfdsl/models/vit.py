@@ -23,7 +23,7 @@ from jaxfdsl.models.blocks import unstack_blocks
 from jaxfdsl.models.variants import Variant, resolve
 
 Params = dict
-Constrain = Callable[[jax.Array], jax.Array]
+Constrain = Callable[..., jax.Array]  # of an array and, where it has heads, their axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Model:
 
     init(key) -> params; apply(params, images float[B, S, S, 3], *, train, key, constrain) ->
     {"features": float32[B, D]}, with a `head` "logits": float32[B, K], with a `patch_head`
-    "patch_logits": float32[B, h, w, K]. `key` drives drop path alone.
+    "patch_logits": float32[B, h, w, K]. `key` drives drop path alone. `constrain(x)` returns
+    activations (B, ...) where they shall lie; `constrain(x, heads=i)` has heads on axis i.
     """
 
     init: Callable[[jax.Array], Params]
@@ -120,13 +121,15 @@ class Block(nnx.Module):
         self.norm2 = heads.layer_norm(size.width, dtype, rngs=rngs)
         self.mlp = Mlp(size.width, int(size.width * size.mlp_ratio), dtype, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B N D"], rate, key: jax.Array | None):
+    def __call__(
+        self, x: Float[Array, "B N D"], rate, key: jax.Array | None, constrain: Constrain
+    ) -> Float[Array, "B N D"]:
         def drop(branch: jax.Array, index: int) -> jax.Array:
             if key is None:
                 return branch
             return drop_path(branch, rate, jax.random.fold_in(key, index))
 
-        x = x + drop(self.attn(self.norm1(x)), 0)
+        x = x + drop(self.attn(self.norm1(x), constrain), 0)
         return x + drop(self.mlp(self.norm2(x)), 1)
 
 
@@ -173,7 +176,7 @@ def _block_function(design: Design, constrain: Constrain) -> Callable:
     def run(params: Params, x: jax.Array, i, rate, key: jax.Array | None) -> jax.Array:
         with jax.named_scope("block"):
             block_key = None if key is None else jax.random.fold_in(key, i)
-            return constrain(nnx.merge(graphdef, params)(x, rate, block_key))
+            return constrain(nnx.merge(graphdef, params)(x, rate, block_key, constrain))
 
     if design.remat != "none":
         save = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
@@ -228,7 +231,7 @@ def build(cfg, outputs: int | Mapping[str, int], dtype) -> Model:
         params["blocks"] = jax.vmap(lambda k: _values(Block(design, rngs=nnx.Rngs(k))))(keys)
         return params if design.scan_blocks else unstack_blocks(params)
 
-    def apply(params, images, *, train: bool, key=None, constrain: Constrain = lambda x: x):
+    def apply(params, images, *, train: bool, key=None, constrain: Constrain = _unconstrained):
         ends = nnx.merge(graphdef, {name: params[name] for name in ends_names})
         drop = key if train and design.drop_path else None
         with jax.named_scope("embed"):
@@ -238,6 +241,10 @@ def build(cfg, outputs: int | Mapping[str, int], dtype) -> Model:
             return ends.read(x, constrain)
 
     return Model(init, apply, design)
+
+
+def _unconstrained(x: jax.Array, heads: int = 0) -> jax.Array:
+    return x
 
 
 def _values(module: nnx.Module) -> Params:

@@ -116,6 +116,7 @@ class Classify:
 
     head: ClassVar[str] = "head"
     field: ClassVar[str] = "label"
+    cross_sample: ClassVar[bool] = False
 
     def inputs(self, batch: Mapping[str, jax.Array], key: jax.Array) -> jax.Array:
         """What the model sees: the images."""
@@ -128,17 +129,30 @@ class Classify:
 
         A mixed image is right when the heavier of its labels is found.
         """
+        loss, sums = self.parts(outputs, batch)
+        return loss, self.metrics(sums)
+
+    def parts(
+        self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """The scalar to minimise, a mean over valid rows, and what `metrics` makes its values of:
+        sums over rows, so that those of a batch's parts add up to the batch's."""
         logits, labels = outputs["logits"], batch["label"]
         valid = batch.get("valid", jnp.ones(labels.shape[:1], jnp.float32))
-        count = jnp.maximum(jnp.sum(valid), 1.0)
+        count = jnp.sum(valid)
         losses = self._losses(logits, batch, self.label_smoothing)
         if "label_b" in batch:
             first = batch["label_weight"] >= 0.5
             first = first.reshape(-1, *(1 for _ in labels.shape[1:]))
             labels = jnp.where(first, labels, batch["label_b"])
-        top1 = jnp.sum(self._in_top(logits, labels, 1) * valid) / count
+        top1 = jnp.sum(self._in_top(logits, labels, 1) * valid)
         # `where`, because 0 times the infinite loss of a corrupt image is not 0.
-        return jnp.sum(jnp.where(valid > 0, losses * valid, 0.0)) / count, {"top1": top1}
+        loss = jnp.sum(jnp.where(valid > 0, losses * valid, 0.0)) / jnp.maximum(count, 1.0)
+        return loss, {"top1": top1, "valid": count}
+
+    def metrics(self, sums: Mapping[str, jax.Array]) -> dict[str, Float[Array, ""]]:
+        """{"top1"} of the sums of `parts`."""
+        return {"top1": sums["top1"] / jnp.maximum(sums["valid"], 1.0)}
 
     def counts(
         self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
@@ -167,8 +181,10 @@ class Classify:
         losses = self._softmax(logits, labels, smoothing)
         if not mixed:
             return losses
-        weight = batch["label_weight"]
-        return weight * losses + (1.0 - weight) * self._softmax(logits, batch["label_b"], smoothing)
+        others = self._softmax(logits, batch["label_b"], smoothing)
+        # One product: of two, which one is rounded before they are added is the compiler's choice,
+        # and it chooses otherwise where the batch is drawn by another program.
+        return others + batch["label_weight"] * (losses - others)
 
     def _softmax(self, logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
         if len(self.blocks) > 1:

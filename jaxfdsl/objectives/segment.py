@@ -153,6 +153,7 @@ class Segment:
 
     head: ClassVar[str] = "patch_head"
     field: ClassVar[str] = "mask"
+    cross_sample: ClassVar[bool] = False
 
     def inputs(self, batch: Mapping[str, jax.Array], key: jax.Array) -> jax.Array:
         """What the model sees: the images."""
@@ -162,12 +163,24 @@ class Segment:
         self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """The scalar to minimise, and of this batch {"miou", "pixel_accuracy"}."""
+        loss, sums = self.parts(outputs, batch)
+        return loss, self.metrics(sums)
+
+    def parts(
+        self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+    ) -> tuple[Float[Array, ""], dict[str, jax.Array]]:
+        """The scalar to minimise, a mean over valid rows, and what `metrics` makes its values of:
+        sums over rows, so that those of a batch's parts add up to the batch's."""
         sums = self.counts(outputs, batch)
-        metrics = {
+        loss, rows = sums.pop("loss"), sums.pop("valid")
+        return loss / jnp.maximum(rows, 1.0), sums
+
+    def metrics(self, sums: Mapping[str, jax.Array]) -> dict[str, Float[Array, ""]]:
+        """{"miou", "pixel_accuracy"} of the sums of `parts`."""
+        return {
             "miou": mean_iou(sums["intersection"], sums["union"]),
             "pixel_accuracy": jnp.sum(sums["intersection"]) / jnp.maximum(sums["pixels"], 1),
         }
-        return sums["loss"] / jnp.maximum(sums["valid"], 1.0), metrics
 
     def counts(
         self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]

@@ -7,7 +7,7 @@ import pytest
 from jaxfdsl import optim
 from jaxfdsl.config import default_config
 from jaxfdsl.interop import timm as names
-from jaxfdsl.models import vit
+from jaxfdsl.models import blocks, vit
 
 
 def configured(**changes):
@@ -115,3 +115,122 @@ def test_layer_decay_scales_the_whole_step_decay_included():
         for leaf in PARAMS:
             expected = 0.5**power * steps[1.0][name][leaf]
             np.testing.assert_allclose(steps[0.5][name][leaf], expected, rtol=1e-6)
+
+
+def test_lamb_takes_steps_of_the_size_of_what_decays():
+    """You et al., arXiv 1904.00962, algorithm 2, in float64."""
+    cfg = configured(name="lamb", weight_decay=0.5)
+    after = two_steps(cfg)
+    for name in PARAMS:
+        x, g = PARAMS[name].astype(np.float64), GRADS[name].astype(np.float64)
+        for _ in range(2):
+            step = g / (np.abs(g) + 1e-6)  # the gradient is constant, so that m = g and v = g ** 2
+            if name == "kernel":
+                step = step + 0.5 * x
+                step = step * np.linalg.norm(x) / np.linalg.norm(step)
+            x = x - 0.1 * step
+        np.testing.assert_allclose(after[name], x, rtol=1e-5)
+
+
+def test_adafactor_keeps_rows_and_columns_and_a_short_first_moment():
+    """Shazeer and Stern, arXiv 1804.04235, algorithm 4, changed as Zhai et al., arXiv 2106.04560,
+    3.4: first moment in bfloat16, second moment's decay capped (here at 0.3, from step 2 on)."""
+    random = np.random.default_rng(0)
+    params = {"kernel": random.normal(size=(40, 48)), "bias": random.normal(size=48)}
+    grads = [{k: random.normal(size=x.shape) for k, x in params.items()} for _ in range(3)]
+    optimizer = optim.build(
+        configured(name="adafactor", b2=0.3, weight_decay=0.5), lambda step: 0.1
+    )
+    x = jax.tree.map(np.float32, params)
+    state = optimizer.init(x)
+    for g in grads:
+        updates, state = optimizer.update(jax.tree.map(np.float32, g), state, x)
+        x = jax.tree.map(lambda p, u: p + u, x, updates)
+    shapes = {x.shape for x in jax.tree.leaves(state)}
+    assert {(40,), (48,)} < shapes
+    for name, expected in params.items():
+        rows = columns = moment = 0.0
+        for t, g in enumerate(g[name] for g in grads):
+            decay = min(1 - (t + 1) ** -0.8, 0.3)
+            square = g**2 + 1e-30
+            if name == "kernel":
+                rows = decay * rows + (1 - decay) * square.mean(1, keepdims=True)
+                columns = decay * columns + (1 - decay) * square.mean(0, keepdims=True)
+                second = rows * columns / rows.mean()
+            else:
+                rows = second = decay * rows + (1 - decay) * square
+            moment = 0.9 * moment + 0.1 * g / np.sqrt(second)
+            expected = expected - 0.1 * (moment + (0.5 * expected if name == "kernel" else 0))
+            moment = moment.astype(jax.numpy.bfloat16).astype(np.float64)
+        np.testing.assert_allclose(x[name], expected, atol=1e-3)
+        assert np.abs(x[name] - params[name]).max() > 0.03
+
+
+def transformer(seed, depth=2):
+    """Loose blocks of width 48 with 2 heads, and a head."""
+    random = np.random.default_rng(seed)
+    shapes = {
+        "attn": {"qkv": {"kernel": (48, 3, 2, 24), "bias": (3, 2, 24)},
+                 "proj": {"kernel": (2, 24, 48), "bias": (48,)}},
+        "mlp": {"fc1": {"kernel": (48, 96), "bias": (96,)}, "fc2": {"kernel": (96, 48)}},
+        "norm1": {"scale": (48,)},
+    }  # fmt: skip
+
+    def values(shapes):
+        return jax.tree.map(
+            lambda s: random.normal(size=s).astype(np.float32),
+            shapes,
+            is_leaf=lambda s: isinstance(s, tuple),
+        )
+
+    trunk = {f"blocks_{i}": values(shapes) for i in range(depth)}
+    return trunk | {"head": values({"kernel": (48, 10), "bias": (10,)})}
+
+
+def stepped(cfg, params, grads):
+    optimizer = optim.build(cfg, lambda step: 1.0)
+
+    def steps(params, state):
+        for g in grads:
+            updates, state = optimizer.update(g, state, params)
+            params = jax.tree.map(lambda p, u: p + u, params, updates)
+        return params
+
+    return jax.jit(steps)(params, optimizer.init(params))
+
+
+@pytest.mark.parametrize("name", ["lamb", "adafactor", "muon"])
+def test_stacked_blocks_are_updated_as_loose_ones_are(name):
+    cfg = configured(name=name, layer_decay=0.8, clip_norm=1.0)
+    params, *grads = (transformer(seed) for seed in range(3))
+    # Layers of unlike sizes: one norm over all of them would show.
+    params["blocks_1"] = jax.tree.map(lambda x: 5 * x, params["blocks_1"])
+    loose = blocks.stack_blocks(stepped(cfg, params, grads))
+    stacked = stepped(cfg, blocks.stack_blocks(params), map(blocks.stack_blocks, grads))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), stacked, loose
+    )
+
+
+def test_muon_orthogonalises_each_matrix_of_a_block_and_no_other():
+    params, grads = transformer(0), transformer(1)
+    after = stepped(configured(name="muon", weight_decay=0.0), params, [grads])
+    step = jax.tree.map(lambda p, a: np.asarray(p - a, np.float64), params, after)
+    one, g = step["blocks_1"], grads["blocks_1"]
+    matrices = [(one["attn"]["qkv"]["kernel"][:, i], g["attn"]["qkv"]["kernel"][:, i], 48)
+                for i in range(3)]  # fmt: skip
+    matrices.append((one["attn"]["proj"]["kernel"], g["attn"]["proj"]["kernel"], 48))
+    matrices += [(one["mlp"][f]["kernel"], g["mlp"][f]["kernel"], 96) for f in ("fc1", "fc2")]
+    for found, gradient, side in matrices:
+        shape = (-1, 48) if found.shape[-1] == 48 else (48, -1)
+        u, sizes, v = np.linalg.svd(gradient.reshape(shape).astype(np.float64), full_matrices=False)
+        inside = u.T @ found.reshape(shape) @ v.T / (0.2 * side**0.5)
+        # Jordan 2024: five steps bring all singular values but the smallest to about 0.7 to 1.2.
+        ones = np.diag(inside)[sizes > 0.02 * np.linalg.norm(sizes)]
+        assert len(ones) > 40 and ones.min() > 0.65 and ones.max() < 1.25
+        np.testing.assert_allclose(inside, np.diag(np.diag(inside)), atol=1e-3)
+    for found, gradient in (
+        (one["attn"]["qkv"]["bias"], g["attn"]["qkv"]["bias"]),
+        (step["head"]["kernel"], grads["head"]["kernel"]),
+    ):
+        np.testing.assert_allclose(found, np.sign(gradient), rtol=1e-3)  # Adam's first step

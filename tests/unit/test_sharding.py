@@ -6,7 +6,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxfdsl import sharding
-from jaxfdsl.config import default_config
+from jaxfdsl.config import ConfigError, default_config, formula_source, validate
 
 MESH = {"data": 2, "fsdp": 4, "tensor": 2}
 
@@ -45,3 +45,13 @@ def test_minus_one_takes_what_is_left_under_auto_axes():
     cfg.update(data=3)
     with pytest.raises(ValueError, match=r"data 3, fsdp 2, tensor 2.* 8 devices"):
         sharding.make_mesh(cfg)
+
+
+def test_an_image_is_not_cut_over_processes():
+    config = default_config()
+    config.update(batch_size=32, steps=1)
+    config.data.sources.a = formula_source("fractaldb-1k")
+    config.mesh.tensor = 4
+    validate(config, num_devices=16, num_processes=4)
+    with pytest.raises(ConfigError, match=r"mesh\.tensor=4 .* have 2 each: .*mesh\.tensor=2\.$"):
+        validate(config, num_devices=16, num_processes=8)

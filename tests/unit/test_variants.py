@@ -17,6 +17,7 @@ from jaxfdsl.models import variants, vit
         ("vit_b", 16, 86_567_656),
         ("vit_l", 16, 304_326_632),
         ("vit_h", 14, 632_045_800),
+        ("vit_g", 14, 1_012_611_432),
     ],
 )
 def test_parameter_counts_are_the_published_ones(variant, patch_size, parameters):

@@ -1,5 +1,6 @@
 """The ViT against a plain float64 one that knows timm's parameter names, and against timm."""
 
+import functools
 import math
 
 import jax
@@ -9,7 +10,8 @@ import pytest
 
 from jaxfdsl.config import default_config
 from jaxfdsl.interop import timm as names
-from jaxfdsl.models import vit
+from jaxfdsl.models import variants, vit
+from jaxfdsl.models.attention import choose
 
 ERF = np.vectorize(math.erf)
 
@@ -121,37 +123,43 @@ def test_timm_names_go_there_and_back(pool):
         names.from_timm({"head_dist.bias": np.zeros(2), "dist_token": np.zeros(2)}, num_heads=3)
 
 
-def test_scanned_blocks_are_the_same_model():
-    plain = vit.build(small(drop_path=0.5), 7, "float32")
-    scanned = vit.build(small(drop_path=0.5, scan_blocks=True), 7, "float32")
-    params, stacked = (jax.jit(model.init)(jax.random.key(3)) for model in (plain, scanned))
-    ours, theirs = names.to_timm(params), names.to_timm(stacked)
-    assert sorted(ours) == sorted(theirs)
-    for name in ours:
-        np.testing.assert_allclose(ours[name], theirs[name], atol=1e-7)
-    key = jax.random.key(5)
-    one = logits_of(plain, params, train=True, key=key)
-    two = logits_of(scanned, stacked, train=True, key=key)
-    np.testing.assert_allclose(one, two, atol=1e-6)
+@functools.cache
+def gradients(scan=False, remat="none"):
+    """The loss and its gradient, by timm's names, of one start however it is computed."""
+    model = vit.build(small(scan_blocks=scan, remat=remat, drop_path=0.5), 7, "float32")
+    params = jax.jit(model.init)(jax.random.key(3))
+
+    def loss(params):
+        outputs = model.apply(params, images(), train=True, key=jax.random.key(5))
+        return jnp.mean(outputs["logits"] ** 2)
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params)
+    return value, names.to_timm(params), names.to_timm(gradient)
 
 
-def test_recomputed_activations_give_the_same_gradient():
-    def gradient(remat):
-        model = vit.build(small(remat=remat, drop_path=0.5), 7, "float32")
-        params = randomised(model)
+@pytest.mark.parametrize(
+    ("scan", "remat"),
+    [(False, "dots"), (False, "full"), (True, "none"), (True, "dots"), (True, "full")],
+)
+def test_scans_and_recomputed_activations_give_the_same_loss_and_gradient(scan, remat):
+    value, params, gradient = gradients()
+    found = gradients(scan, remat)
+    assert value > 1e-4 and max(np.abs(x).max() for x in gradient.values()) > 1e-3
+    np.testing.assert_allclose(found[0], value, rtol=1e-6)
+    for ours, theirs in ((found[1], params), (found[2], gradient)):
+        assert sorted(ours) == sorted(theirs)
+        for name in theirs:
+            np.testing.assert_allclose(ours[name], theirs[name], atol=1e-6, err_msg=name)
 
-        def loss(params):
-            outputs = model.apply(params, images(), train=True, key=jax.random.key(5))
-            return jnp.mean(outputs["logits"] ** 2)
 
-        return jax.jit(jax.grad(loss))(params)
-
-    def close(a, b):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-
-    kept = gradient("none")
-    jax.tree.map(close, gradient("full"), kept)
-    jax.tree.map(close, gradient("dots"), kept)
+def test_cudnn_is_chosen_for_the_heads_that_it_takes():
+    widths = {name: size.width // size.num_heads for name, size in variants.VARIANTS.items()}
+    assert widths["vit_g"] == 88
+    half, full = jnp.dtype("bfloat16"), jnp.dtype("float32")
+    assert {choose("auto", width, half, "gpu") for width in widths.values()} == {"cudnn"}
+    others = [(88, full, "gpu"), (90, half, "gpu"), (136, half, "gpu"), (88, half, "tpu")]
+    assert {choose("auto", *other) for other in others} == {"xla"}
+    assert choose("xla", 88, half, "gpu") == "xla"
 
 
 def test_bfloat16_keeps_float32_parameters_and_logits():
