@@ -1,29 +1,69 @@
 """Checkpoints: asynchronous, atomic, and the only place that knows Orbax.
 
 `checkpoints/<step>/` holds the items `params`, `ema` (when kept), `optimizer` (its state and the
-step) and `meta` (the resolved config, the data's identity, versions). The data's position is the
-step itself.
+step), `meta` (the resolved config, the data's identity, versions) and, when the best one is kept,
+`metrics` (the evaluation of that state). The data's position is the step itself.
 """
 
-from collections.abc import Callable
+import contextlib
+import errno
+import json
+import logging
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint import checkpoint_managers as managers
 
+from jaxfdsl.config import ConfigError
+from jaxfdsl.report import writers
 from jaxfdsl.state import State
+
+BEST = "best.json"  # beside `checkpoints`: {"step", "metric", "value"} of the best checkpoint
 
 # What reading a damaged or incomplete folder raises, from the file system up to TensorStore. Other
 # errors of the file system may pass, so that they rise and nothing is set aside.
 _UNREADABLE = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, a quota, or a limit on files
+_SYSTEM_ERROR = re.compile(r"os_error_code='(\d+)'")  # how TensorStore tells of a full disk
+
+
+class _AlreadyRaised(logging.Filter):
+    """Orbax logs a page of traceback, several times, for each error that it then raises."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and "orbax" in record.pathname)
+
+
+class _Unraisable:
+    """Where a disk is full, every write that TensorStore had begun fails, and each tells a thread
+    of Orbax that has ended: a traceback for each array, beside the error that is raised."""
+
+    def __init__(self, before: Callable[[Any], Any]):
+        self._before = before
+
+    def __call__(self, unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self._before(unraisable)
+
+
+logging.getLogger("absl").addFilter(_AlreadyRaised())
+sys.unraisablehook = _Unraisable(sys.unraisablehook)
 
 
 class Checkpoints:
     """The checkpoints of one run; `tell` gets one sentence for each that has to be skipped.
 
-    With `read_only` nothing is created, renamed or removed: the run may still be writing there.
+    Besides the newest `keep`, the one is kept whose evaluation value `best_metric` is the best:
+    the lowest if its name ends in "loss", else the highest. `best.json` beside the folder says
+    which. With `read_only` nothing is created, renamed or removed: the run may still be writing.
     """
 
     def __init__(
@@ -32,25 +72,123 @@ class Checkpoints:
         *,
         keep: int,
         tell: Callable[[str], None],
+        best_metric: str = "",
         read_only: bool = False,
     ):
         self._folder = epath.Path(folder).absolute()
         self._tell = tell
+        self._metric = best_metric
         self._read_only = read_only
         self._aside: set[str] = set()
+        self._failed = False
+        self._writing: int | None = None  # the step of a save whose end was not looked at yet
         for path in [] if read_only else _unfinished(self._folder):
             tell(f"Skipping {path}: it was only half written.")
-        self._manager = ocp.CheckpointManager(self._folder, options=_options(keep, read_only))
+        options = _options(keep, self._goodness if best_metric else None, read_only)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._best = self._find_best()
+        if not read_only:
+            self._write_best()
 
-    def save(self, step: int, state: State, meta: dict[str, Any]) -> None:
-        """Starts to save; returns once the state may be consumed."""
+    def save(
+        self, step: int, state: State, meta: dict[str, Any], results: Mapping[str, float] = {}
+    ) -> None:
+        """Starts to save; returns once the state may be consumed.
+
+        `results` is the evaluation of this very state, if there was one. Raises ConfigError when
+        this save or the one before it cannot be written.
+        """
+        self.check(wait=True)
         items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
         items["meta"] = ocp.args.JsonSave(meta)
-        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        finite = {name: float(value) for name, value in results.items() if math.isfinite(value)}
+        args, metrics = ocp.args.Composite(**items), finite if self._metric else None
+        with self._sentence(step):
+            self._manager.save(step, metrics=metrics, args=args, force=True)
+        self._writing = step
+        if self._metric in finite and self._goodness(finite) >= self._goodness(self._best_metrics):
+            self._best = step, finite[self._metric]
+
+    def check(self, *, wait: bool = False) -> None:
+        """Raises ConfigError once the save that was begun last has failed; without `wait` at once,
+        whether it has ended or not."""
+        step = self._writing
+        if step is None or (not wait and self._manager.is_saving_in_progress()):
+            return
+        self._writing = None
+        with self._sentence(step):
+            self._manager.wait_until_finished()
+        self._write_best()
+
+    @contextlib.contextmanager
+    def _sentence(self, step: int) -> Iterator[None]:
+        """Says in one sentence what the file system refused; other errors pass."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            code = _error_code(error)
+            if code is None and not isinstance(error, OSError):
+                raise
+            self._failed = True
+            reason = os.strerror(code) if code else str(error) or repr(error)
+            raise self._refusal(step, reason, code in FULL) from error
+
+    def _refusal(self, step: int, reason: str, full: bool) -> ConfigError:
+        self._manager.reload()  # the manager has forgotten what it was about to remove
+        whole = [other for other in self._manager.all_steps() if other != step]
+        rest = f"the last whole one is step {max(whole)}" if whole else "there is none before it"
+        return ConfigError(
+            f"The checkpoint of step {step} could not be written to {self._folder} ({reason}) and "
+            f"{rest}: {'free some space there' if full else 'mend that'}, and type the same "
+            "command to continue."
+        )
 
     def newest(self) -> int | None:
         """The step of the newest checkpoint, whether it can be read or not."""
         return max(self._manager.all_steps(), default=None)
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """The step and value of the best checkpoint, one that is still being written included."""
+        return self._best
+
+    def improves(self, results: Mapping[str, float]) -> bool:
+        """Whether these evaluation values beat those of every checkpoint so far.
+
+        Raises ConfigError when the metric to watch is not among them.
+        """
+        if not self._metric:
+            return False
+        if self._metric not in results:
+            raise ConfigError(
+                f"best_metric={self._metric!r} is no value of the evaluations: type "
+                f"--config.best_metric= and one of {', '.join(results)}."
+            )
+        return self._goodness(results) > self._goodness(self._best_metrics)
+
+    @property
+    def _best_metrics(self) -> dict[str, float]:
+        return {self._metric: self._best[1]} if self._best else {}
+
+    def _goodness(self, metrics: Mapping[str, float]) -> float:
+        """Higher is better; -inf for a checkpoint made while another metric was watched."""
+        value = metrics.get(self._metric, math.nan)
+        value = -value if self._metric.endswith("loss") else value
+        return value if math.isfinite(value) else -math.inf
+
+    def _find_best(self) -> tuple[int, float] | None:
+        """Among equals the latest, as Orbax keeps that one."""
+        steps = self._manager.all_steps() if self._metric else []
+        found = {step: self._manager.metrics(step) or {} for step in steps}
+        known = [step for step, metrics in found.items() if self._metric in metrics]
+        step = max(known, key=lambda s: (self._goodness(found[s]), s), default=None)
+        return None if step is None else (step, found[step][self._metric])
+
+    def _write_best(self) -> None:
+        if self._best and jax.process_index() == 0:
+            step, value = self._best
+            text = json.dumps({"step": step, "metric": self._metric, "value": value}) + "\n"
+            writers.write_whole(self._folder.parent / BEST, text)
 
     def newest_meta(self) -> tuple[int, dict[str, Any]] | None:
         """The step and metadata of the newest checkpoint whose metadata can be read."""
@@ -62,10 +200,12 @@ class Checkpoints:
                 self._set_aside(step, error)
         return None
 
-    def restore(self, like: State) -> State | None:
-        """The newest state that can be read, laid out as `like` (shapes with shardings) says."""
+    def restore(self, like: State, wanted: int = 0) -> State | None:
+        """The newest state that can be read, or that of the step `wanted`, laid out as `like`
+        (shapes with shardings) says."""
         items = {n: ocp.args.StandardRestore(tree) for n, tree in _items(like).items()}
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        steps = self._manager.all_steps()
+        for step in sorted([s for s in steps if wanted in (0, s)], reverse=True):
             try:
                 found = self._manager.restore(step, args=ocp.args.Composite(**items))
             except _UNREADABLE as error:
@@ -91,17 +231,25 @@ class Checkpoints:
         if jax.process_index() == 0:
             path.rename(aside)
         self._manager.reload()
+        self._best = self._find_best()
 
     def close(self) -> None:
-        """Waits for the last save and lets go of the folder."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for the last save and lets go of the folder; raises as `check` does."""
+        try:
+            self.check(wait=True)
+        finally:
+            try:
+                self._manager.close()
+            except Exception:  # what has been raised already may come from another thread as well
+                if not self._failed:
+                    raise
 
 
 def load_params(path: epath.PathLike) -> tuple[Any, str]:
     """The weights alone, as NumPy arrays, and where they lay; the average if one was kept.
 
-    `path` is a workdir, its `checkpoints` folder, or one checkpoint. Raises FileNotFoundError.
+    `path` is a workdir or its `checkpoints` folder (the newest is taken), one checkpoint, or a
+    workdir's `best.json`. Raises FileNotFoundError.
     """
     folder = _one_checkpoint(epath.Path(path).absolute())
     folder /= "ema" if (folder / "ema").exists() else "params"
@@ -114,6 +262,8 @@ def load_params(path: epath.PathLike) -> tuple[Any, str]:
 
 
 def _one_checkpoint(path: epath.Path) -> epath.Path:
+    if path.name == BEST and path.is_file():
+        path = path.parent / "checkpoints" / str(json.loads(path.read_text())["step"])
     if (path / "params").is_dir():
         return path
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
@@ -130,15 +280,33 @@ def _items(state: State) -> dict[str, Any]:
     return items | {"ema": state["ema"]} if "ema" in state else items
 
 
-def _options(keep: int, read_only: bool) -> ocp.CheckpointManagerOptions:
+def _options(
+    keep: int, goodness: Callable[[Any], float] | None, read_only: bool
+) -> ocp.CheckpointManagerOptions:
     if read_only:
         return ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
+    policies: list[Any] = [managers.LatestN(keep)]
+    if goodness:
+        best = managers.BestN(get_metric_fn=goodness, n=1, keep_checkpoints_without_metrics=False)
+        policies.append(best)
     return ocp.CheckpointManagerOptions(
-        max_to_keep=keep,
+        preservation_policy=managers.AnyPreservationPolicy(policies),
+        best_fn=goodness,  # without one, Orbax would not write the metrics
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
         create=True,
     )
+
+
+def _error_code(error: BaseException | None) -> int | None:
+    """The system's number of this error or of one that led to it, that of a full disk first."""
+    codes: list[int] = []
+    while error is not None:
+        found = _SYSTEM_ERROR.search(str(error))
+        code = int(found[1]) if found else getattr(error, "errno", None)
+        codes += [] if code is None else [code]
+        error = error.__cause__ or error.__context__
+    return next((code for code in codes if code in FULL), codes[0] if codes else None)
 
 
 def _unfinished(folder: epath.Path) -> list[epath.Path]:

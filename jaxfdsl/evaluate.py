@@ -26,6 +26,7 @@ def _option(default: Any, told: str) -> Any:
 class Asked:
     """What the verb is told besides the workdir, as its options."""
 
+    step: int = _option(0, "which checkpoint; 0: the newest; best.json has the best one's")
     data: str = _option("", "tfds:cifar10, folder:PATH or parquet:PATH; default: the run's own")
     data_dir: str = _option("", "prepared TFDS data")
     evals: str = _option("knn,linear_probe,few_shot", f"on --data: any of {', '.join(ON_DATA)}")
@@ -55,7 +56,8 @@ def run(workdir: str, asked: Asked) -> None:
     if not path.exists():
         raise ConfigError(f"{path} is not there: type the workdir of a run.")
     config = config_lib.from_json(path.read_text())
-    evaluated = _on_data(config, workdir, asked) if asked.data else _own(config, workdir)
+    evaluate = _on_data if asked.data else _own
+    evaluated = evaluate(config, workdir, asked)
     try:
         step = next(evaluated)
         for name, value in evaluated:
@@ -84,7 +86,7 @@ def _write(path: epath.Path, step: int, found: dict[str, float]) -> None:
     beside.replace(path)
 
 
-def _own(config: ConfigDict, workdir: str) -> Iterator[Any]:
+def _own(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
     """The step, then (name, value) of each evaluation of the config."""
     import jax
     from absl import logging
@@ -99,12 +101,13 @@ def _own(config: ConfigDict, workdir: str) -> Iterator[Any]:
     usual = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # Orbax warns of what is asked of it, reading only
     saved = checkpoint.Checkpoints(folder, keep=config.keep_checkpoints, tell=print, read_only=True)
-    state = saved.restore(checkpoint.like(parts.state, parts.laid))
+    state = saved.restore(checkpoint.like(parts.state, parts.laid), asked.step)
     saved.close()
     logging.set_verbosity(usual)
     if state is None:
+        which = f" of step {asked.step}" if asked.step else ""
         raise ConfigError(
-            f"{folder} holds no checkpoint: type the workdir of a run that saved one."
+            f"{folder} holds no checkpoint{which}: type the workdir of a run that saved one."
         )
     print(f"step {int(state['step'])} of {parts.total_steps}")
     yield int(state["step"])
@@ -126,7 +129,8 @@ def _on_data(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
 
     compile_cache.enable()
     try:
-        params, origin = checkpoint.load_params(workdir)
+        one = epath.Path(workdir) / "checkpoints" / str(asked.step)
+        params, origin = checkpoint.load_params(one if asked.step else workdir)
     except FileNotFoundError as error:
         raise ConfigError(f"{error}: type the workdir of a run that saved one.") from error
     mesh = sharding.make_mesh({"data": -1, "fsdp": 1, "tensor": 1})

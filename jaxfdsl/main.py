@@ -1,7 +1,11 @@
 """`python -m jaxfdsl.main --config=configs/x.py --workdir=DIR --config.field=value`.
 
-Without `--config` it runs the demo. What the user can put right ends with one sentence on stderr
-and status 2, before anything is compiled.
+Without `--config` it continues the run in DIR, and where there is none it runs the demo. What the
+user can put right ends with one sentence on stderr and status 2, before anything is compiled.
+
+On TPU slices, SLURM, GKE and Open MPI the processes of a run find each other; elsewhere start each
+with `--coordinator=HOST:PORT --num_processes=N --process_id=I` as well. `--num_processes=1` looks
+for no others.
 """
 
 import ast
@@ -9,24 +13,34 @@ import os
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from jaxfdsl import config_path
-from jaxfdsl.config import ConfigError, default_config, field
+from jaxfdsl.config import ConfigError, default_config, field, from_json
+from jaxfdsl.launchers import Given
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
 
-def parse(
-    argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS
-) -> tuple[ConfigDict, str]:
-    """The locked config and the workdir that a command line means; raises `ConfigError`."""
-    path, rest = _recipe_and_rest(argv)
-    recipe = config_path.load(path)
+class Command(NamedTuple):
+    """What a command line means: a locked config, a folder, and where several processes meet."""
+
+    config: ConfigDict
+    workdir: str
+    given: Given
+
+
+def parse(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> Command:
+    """Reads a command line; raises `ConfigError`."""
+    typed, rest = _taken_out("config", argv)
+    path = config_path.resolve(config_path.DEFAULT if typed is None else typed)
+    begun = _begun(rest) if typed is None else None
+    recipe = begun or config_path.load(path)
     config_path.add_options(recipe, _typed_options(rest))
     config_path.check_names(recipe, [m[1] for item in rest if (m := _OVERRIDE.match(item))])
     try:
@@ -39,27 +53,57 @@ def parse(
             "Folder for checkpoints and results.",
             flag_values=flag_values,
         )
+        given = _define_given(flag_values)
         left = flag_values(rest)
     except (flags.Error, TypeError, ValueError) as error:
         raise ConfigError(_what_to_type(recipe, str(error))) from error
     if len(left) > 1:
         meant = left[1] if "=" in left[1] else f"field={left[1]}"
         raise ConfigError(f"What does {left[1]!r} set? Type --config.{meant} instead.")
-    return config.value, os.path.expanduser(workdir.value)
+    typed_given = Given(*(flag.value for flag in given))
+    return Command(config.value, os.path.expanduser(workdir.value), typed_given)
 
 
-def _recipe_and_rest(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """The file that `--config` means (the demo without one), and argv without `--config`."""
-    typed, rest = config_path.DEFAULT, [argv[0]]
+def _define_given(values: flags.FlagValues) -> tuple[flags.FlagHolder, ...]:
+    """The flags of `Given`, in its order."""
+    text, number = flags.DEFINE_string, flags.DEFINE_integer
+    return (
+        text("coordinator", None, "HOST:PORT of process 0.", flag_values=values),
+        number("num_processes", None, "Processes of this run.", flag_values=values),
+        number("process_id", None, "Number of this process, from 0.", flag_values=values),
+    )
+
+
+def _taken_out(name: str, argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """What is typed for the flag `--name` (None without one), and argv without it."""
+    typed, rest = None, [argv[0]]
     arguments = iter(argv[1:])
     for argument in arguments:
-        if argument in ("--config", "-config"):
+        if argument in (f"--{name}", f"-{name}"):
             typed = next(arguments, "")
-        elif argument.startswith(("--config=", "-config=")):
+        elif argument.startswith((f"--{name}=", f"-{name}=")):
             typed = argument.partition("=")[2]
         else:
             rest.append(argument)
-    return config_path.resolve(typed), rest
+    return typed, rest
+
+
+def _begun(argv: Sequence[str]) -> ConfigDict | None:
+    """The config of the run in the folder that `--workdir` names, if one was begun there."""
+    workdir, _ = _taken_out("workdir", argv)
+    if not workdir:
+        return None
+    from etils import epath  # late: most command lines name a recipe
+
+    path = epath.Path(os.path.expanduser(workdir)) / "config.json"
+    if not path.exists():
+        return None
+    try:
+        return from_json(path.read_text())
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is no config ({error}): type --config=... to say what to continue there."
+        ) from error
 
 
 def _typed_options(arguments: Sequence[str]) -> dict[str, Any]:
@@ -102,25 +146,32 @@ def _fail(error: Exception) -> NoReturn:
     raise SystemExit(2)
 
 
+def _train(command: Command) -> None:
+    """Trains; a process of several that fails says so itself, and lets the others end."""
+    logging.set_verbosity(logging.WARNING)  # Orbax tells thirty lines of each checkpoint
+    import jax  # late, so that a typo answers at once
+
+    from jaxfdsl import distributed, train
+
+    try:
+        train.run(*command)
+    except ConfigError as error:
+        distributed.leave(2, str(error))
+    except (Exception, KeyboardInterrupt):
+        if not jax.distributed.is_initialized():
+            raise
+        distributed.leave(1, traceback.format_exc())
+
+
 def run() -> None:
     """What `python -m jaxfdsl.main` does."""
     if {"-h", "--help"} & set(sys.argv):
         return print(_help())
     try:
-        config, workdir = parse(sys.argv)
+        command = parse(sys.argv)
     except ConfigError as error:
         _fail(error)
-
-    def main(_: Sequence[str]) -> None:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells thirty lines of each checkpoint
-        from jaxfdsl import train  # late, so that a typo answers at once
-
-        try:
-            train.run(config, workdir)
-        except ConfigError as error:
-            _fail(error)
-
-    app.run(main, argv=sys.argv, flags_parser=lambda argv: list(argv[:1]))
+    app.run(lambda _: _train(command), argv=sys.argv, flags_parser=lambda argv: list(argv[:1]))
 
 
 if __name__ == "__main__":

@@ -13,29 +13,45 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxfdsl import checkpoint, compile_cache, distributed, experiment, resume, sharding
+from jaxfdsl import (
+    checkpoint,
+    compile_cache,
+    distributed,
+    experiment,
+    keeping,
+    meter,
+    resume,
+    sharding,
+)
 from jaxfdsl import config as config_lib
 from jaxfdsl import state as state_lib
 from jaxfdsl.checkpoint import Checkpoints
 from jaxfdsl.config import ConfigError
 from jaxfdsl.experiment import Experiment
+from jaxfdsl.keeping import Keeper
+from jaxfdsl.launchers import Given
 from jaxfdsl.logbook import Logbook, say
+from jaxfdsl.report import profile, writers
 from jaxfdsl.state import State
 
+_WORTH_TIMING = 100  # steps; a shorter run is over before the share of its drawing is of use
 
-def run(config: ConfigDict, workdir: str) -> dict[str, Any]:
+
+def run(config: ConfigDict, workdir: str, given: Given | None = None) -> dict[str, Any]:
     """Trains what `config` describes in `workdir`, or continues what was begun there.
 
-    Returns the summary that it also writes: finished, steps, images, parameters and the last
-    evaluation. Raises ConfigError for whatever the user can put right.
+    `given` tells a process of several where they meet. Returns the summary that it also writes:
+    finished, steps, images, parameters and the last evaluation. Raises ConfigError for whatever the
+    user can put right.
     """
-    distributed.initialize()
+    distributed.initialize(given)
     config_lib.validate(config, num_devices=jax.device_count(), num_processes=jax.process_count())
+    distributed.agree(f"{workdir}\n{config_lib.to_json(config)}")
     compile_cache.enable()
     folder = epath.Path(workdir)
     parts = experiment.build(config)
-    saved = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints, tell=say)
-    try:
+    profile.check(config, parts.total_steps)
+    with keeping.opened(config, folder, say) as saved:
         found = saved.newest_meta()
         if found:
             resume.check(found, parts, folder)
@@ -47,12 +63,12 @@ def run(config: ConfigDict, workdir: str) -> dict[str, Any]:
         state, start = _first_state(parts, saved, folder)
         if jax.process_index() == 0:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.json").write_text(resume.config_file(parts.config))
+            writers.write_whole(folder / "config.json", resume.config_file(parts.config))
             if start == 0:
                 _gallery(parts, folder)
-        return _report(parts, folder, *_train(parts, state, start, saved, folder))
-    finally:
-        saved.close()
+        state, step, results = _train(parts, state, start, saved, folder)
+        saved.check(wait=True)  # before it is said that all is saved
+        return _report(parts, folder, saved, state, step, results)
 
 
 def _first_state(parts: Experiment, saved: Checkpoints, folder: epath.Path) -> tuple[State, int]:
@@ -91,41 +107,55 @@ def _train(
     config, total = parts.config, parts.total_steps
     key = jax.random.key(config.seed)
     stream = parts.batches.iterator(start, total, config.data.num_workers, config.data.prefetch)
-    meta = resume.meta(parts)
     results: dict[str, float] = {}
-    previous: tuple[int, Any] | None = None  # metrics that are still on the device
-    log = contextlib.closing(Logbook(config, folder, start=start, total=total))
-    with distributed.preemption() as preempted, log as book:
+    with (
+        distributed.preemption() as preempted,
+        contextlib.closing(_logbook(parts, folder, start)) as book,
+        contextlib.closing(profile.Window(config, folder, say)) as window,
+    ):
+        keeper = Keeper(parts, saved, book.settle)
         for step in range(start, total + 1):
             last, stop, new = step == total, preempted(step), step > start
             evaluating = last or (new and not stop and _due(step, config.eval_every))
             saving = new and (last or stop or _due(step, config.checkpoint_every))
-            if previous and (evaluating or saving):
-                book.step_done(*previous)
-                previous = None
+            saved.check()
+            if evaluating or saving:
+                book.settle()
+            if evaluating:
+                with book.meter.paused("evaluation"), keeper.rescue(step, state):
+                    results = evaluate(parts, state)
+                    if new:  # else a run that was cut off after its last save wrote it
+                        book.write(step, results)
+                        saving |= saved.improves(results)
+            if saving:
+                with book.meter.paused("checkpoint"):
+                    keeper.save(step, state, results if evaluating else {})
+            if last or stop:
+                break
 
-            try:
-                with book.meter.paused():
-                    if evaluating:
-                        results = evaluate(parts, state)
-                        if new:  # else a run that was cut off after its last save wrote it
-                            book.write(step, results)
-                    if saving:
-                        saved.save(step, state, meta)
-                if last or stop:
-                    break
-                with book.meter.waiting():
-                    _, rows = next(stream)
-            except ConfigError:  # of data that was not looked at before
-                if new and saved.newest() != step:
-                    saved.save(step, state, meta)
-                raise
+            with book.meter.waiting(), keeper.rescue(step, state):
+                _, rows = next(stream)
             rows = sharding.put_rows(parts.mesh, rows)
+            window.before(step, state)
             state, metrics = parts.train_step(state, key, rows, parts.tables)
-            if previous:
-                book.step_done(*previous)
-            previous = (step + 1, metrics)
+            if window.ends(step):
+                with book.meter.paused("profile"):
+                    window.end(metrics)
+            if step == start and config.report.drawing and total - start >= _WORTH_TIMING:
+                book.meter.draw_seconds = meter.drawing_seconds(parts, key, step, rows)
+            book.step_done(step + 1, metrics)
     return state, step, results
+
+
+def _logbook(parts: Experiment, folder: epath.Path, start: int) -> Logbook:
+    return Logbook(
+        parts.config,
+        folder,
+        start=start,
+        total=parts.total_steps,
+        rows=parts.batches.rows,
+        mfu_at_one=meter.mfu_at_one(parts),
+    )
 
 
 def evaluate(parts: Experiment, state: State) -> dict[str, float]:
@@ -143,7 +173,12 @@ def _due(step: int, every: int) -> bool:
 
 
 def _report(
-    parts: Experiment, folder: epath.Path, state: State, step: int, results: dict[str, float]
+    parts: Experiment,
+    folder: epath.Path,
+    saved: Checkpoints,
+    state: State,
+    step: int,
+    results: dict[str, float],
 ) -> dict[str, Any]:
     """Writes what a finished run leaves behind, and says where it is."""
     summary = {
@@ -160,8 +195,8 @@ def _report(
         from jaxfdsl.report import curves
 
         curves.write(folder)
-        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    say(f"Finished: {_headline(summary)}. {_results(folder)}")
+        writers.write_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    say(f"Finished: {_headline(summary)}. {_results(folder)}{_best(parts.config, folder, saved)}")
     return summary
 
 
@@ -181,3 +216,13 @@ def _headline(summary: dict[str, Any]) -> str:
 def _results(folder: epath.Path) -> str:
     present = [p.name for p in sorted(folder.iterdir()) if not p.name.startswith("events.")]
     return f"Results are in {folder}: {', '.join(present)}."
+
+
+def _best(config: ConfigDict, folder: epath.Path, saved: Checkpoints) -> str:
+    if not saved.best:
+        return ""
+    step, value = saved.best
+    return (
+        f" The best {config.best_metric} was {value:.4f} at step {step}: "
+        f"--config.init_from={folder / checkpoint.BEST} starts from there."
+    )

@@ -11,6 +11,8 @@ from typing import Any
 
 import grain
 
+from jaxfdsl import launchers
+
 
 @dataclasses.dataclass(frozen=True)
 class _Element:
@@ -52,12 +54,14 @@ def ahead(
 
 def resolve(num_workers: int) -> int:
     """The number of worker processes; -1 stands for what suits this machine: none up to 8 cores,
-    where threads keep up, else all cores but two.
+    where threads keep up, else all cores but two. Training processes beside this one share them.
     """
     if num_workers >= 0:
         return num_workers
-    known = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    known, there = hasattr(os, "sched_getaffinity"), os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if known else there
+    if cores == there:  # else the launcher gave this process cores of its own
+        cores //= launchers.processes_here(os.environ)
     return min(cores - 2, 32) if cores > 8 else 0
 
 

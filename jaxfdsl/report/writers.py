@@ -1,5 +1,6 @@
 """The metrics of a run: `metrics.jsonl`, which is the truth, and TensorBoard's copy of it."""
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -52,10 +53,11 @@ class MetricsWriter:
             self._events.text(step, name, text)
 
     def close(self) -> None:
-        """Closes the files."""
-        self._file.close()
-        if self._events:
-            self._events.close()
+        """Closes the files; what a full disk refused has been raised by `write`."""
+        for file in (self._file, self._events):
+            with contextlib.suppress(OSError):
+                if file:
+                    file.close()
 
 
 def read(workdir: epath.PathLike) -> list[dict[str, Any]]:
@@ -76,6 +78,11 @@ def _truncate(path: epath.Path, step: int) -> None:
     if not path.exists():
         return
     kept = [line for line in read(path.parent) if line["step"] <= step]
+    write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def write_whole(path: epath.Path, text: str) -> None:
+    """Writes a text file so that a run which is killed, or a full disk, leaves the old one."""
     fresh = path.with_name(f"{path.name}.tmp")
-    fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    fresh.write_text(text)
     fresh.replace(path)

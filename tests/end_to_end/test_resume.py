@@ -35,6 +35,7 @@ OVERRIDES = {
     "data.sources.fractals.options.num_points": 200,
     "evals.held_out.num_examples": 16,
     "report.gallery": False,
+    "report.drawing": False,
 }
 
 
@@ -66,7 +67,8 @@ def final(workdir: pathlib.Path):
     params, origin = checkpoint.load_params(workdir)
     assert f"/{STEPS}/" in origin
     lines = [json.loads(text) for text in (workdir / "metrics.jsonl").read_text().splitlines()]
-    timed = ("train/images_per_second", "train/input_wait")
+    times = ("images_per_second", "step_seconds", "input_wait", "evaluation", "checkpoint")
+    timed = {f"train/{name}" for name in times}
     return params, [{k: v for k, v in line.items() if k not in timed} for line in lines]
 
 

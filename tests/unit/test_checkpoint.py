@@ -1,5 +1,8 @@
 """Checkpoints: what comes back, and what is skipped."""
 
+import json
+import resource
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 from jaxfdsl import checkpoint, sharding
 from jaxfdsl import state as state_lib
 from jaxfdsl.checkpoint import Checkpoints
-from jaxfdsl.config import default_config
+from jaxfdsl.config import ConfigError, default_config
 
 OPTIMIZER = optax.adam(0.1)
 META = {"config": {"seed": 0}, "data": {"a": [1, 2]}}
@@ -19,7 +22,7 @@ def new_state(ema=True):
     params = {"head": {"kernel": jnp.arange(64.0).reshape(8, 8), "bias": jnp.ones(8)}}
     state = state_lib.create(params, OPTIMIZER, ema=ema)
     mesh = sharding.make_mesh(default_config().mesh)
-    laid = state_lib.shardings(state, OPTIMIZER, mesh)
+    laid = state_lib.shardings(state, mesh)
     return jax.device_put(state, laid), laid
 
 
@@ -40,13 +43,13 @@ def saved(folder, steps, ema=True):
     return states
 
 
-def restored(folder, ema=True):
+def restored(folder, ema=True, wanted=0):
     """The newest whole state in `folder`, its metadata, and what was said."""
     said = []
     checkpoints = Checkpoints(folder, keep=10, tell=said.append)
     meta = checkpoints.newest_meta()
     state, laid = new_state(ema)
-    found = checkpoints.restore(checkpoint.like(state, laid))
+    found = checkpoints.restore(checkpoint.like(state, laid), wanted)
     checkpoints.close()
     return found, meta, said
 
@@ -59,6 +62,9 @@ def test_all_of_a_state_comes_back(tmp_path, ema):
     jax.tree.map(np.testing.assert_array_equal, state, states[10])
     assert meta == (10, META)
     assert said == []
+    state, _, _ = restored(tmp_path, ema, wanted=5)
+    jax.tree.map(np.testing.assert_array_equal, state, states[5])
+    assert restored(tmp_path, ema, wanted=7)[0] is None
 
 
 def test_a_saved_state_may_be_consumed_at_once(tmp_path):
@@ -183,3 +189,71 @@ def test_weights_alone_are_the_average_of_the_newest_checkpoint(tmp_path):
         assert {type(x) for x in jax.tree.leaves(params)} == {np.ndarray}
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):
         checkpoint.load_params(tmp_path / "elsewhere")
+
+
+def evaluated(tmp_path, values, keep=1, metric="held_out/top1"):
+    """Saves a state for each value that improves, or all; the steps that are left."""
+    checkpoints = Checkpoints(tmp_path / "c", keep=keep, tell=print, best_metric=metric)
+    improved = []
+    for step, value in values.items():
+        improved.append(checkpoints.improves({metric: value, "other": 1.0}))
+        checkpoints.save(step, new_state()[0], META, {metric: value, "other": 1.0})
+    best = checkpoints.best
+    checkpoints.close()
+    left = sorted(int(path.name) for path in (tmp_path / "c").iterdir() if path.name.isdigit())
+    return improved, best, left
+
+
+def test_the_best_checkpoint_outlives_the_newer_ones_and_is_known_after_a_restart(tmp_path):
+    improved, best, left = evaluated(tmp_path, {1: 0.2, 2: 0.9, 3: 0.4, 4: float("nan")})
+    assert improved == [True, True, False, False]
+    assert best == (2, 0.9) and left == [2, 4]
+    said = json.loads((tmp_path / "best.json").read_text())
+    assert said == {"step": 2, "metric": "held_out/top1", "value": 0.9}
+    (tmp_path / "c").rename(tmp_path / "checkpoints")
+    origin = checkpoint.load_params(tmp_path / "best.json")[1]
+    assert origin == str(tmp_path / "checkpoints" / "2" / "ema")
+    assert checkpoint.load_params(tmp_path)[1] == str(tmp_path / "checkpoints" / "4" / "ema")
+    (tmp_path / "checkpoints").rename(tmp_path / "c")
+    assert evaluated(tmp_path, {5: 0.5, 6: 0.95}) == ([False, True], (6, 0.95), [6])
+
+
+def test_of_a_loss_the_lowest_is_the_best(tmp_path):
+    improved, best, left = evaluated(tmp_path, {1: 0.5, 2: 0.2, 3: 0.2, 4: 0.3}, metric="a/loss")
+    assert improved == [True, True, False, False] and best == (3, 0.2) and left == [3, 4]
+
+
+def test_a_metric_that_no_evaluation_has_is_refused_with_those_there_are(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, tell=print, best_metric="held_out/top2")
+    with pytest.raises(ConfigError, match="one of held_out/top1, held_out/loss"):
+        checkpoints.improves({"held_out/top1": 1.0, "held_out/loss": 1.0})
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("limit", [0, 5000])  # nothing fits, or the small files do
+def test_a_full_disk_is_one_sentence_and_leaves_the_last_checkpoint(tmp_path, limit, capsys):
+    checkpoints = Checkpoints(tmp_path, keep=1, tell=print)
+    state = jax.tree.map(lambda x: x, new_state()[0])
+    state["params"]["more"] = jnp.arange(20_000.0)
+    checkpoints.save(5, state, META)
+    checkpoints.check(wait=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(ConfigError) as caught:
+            checkpoints.save(10, state, META)
+            while True:  # as the training loop asks before every step
+                checkpoints.check()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    checkpoints.close()
+    assert str(caught.value) == (
+        f"The checkpoint of step 10 could not be written to {tmp_path} (File too large) and the "
+        "last whole one is step 5: free some space there, and type the same command to continue."
+    )
+    assert "Traceback" not in "".join(capsys.readouterr())
+    checkpoints = Checkpoints(tmp_path, keep=1, tell=print)
+    assert checkpoints.newest() == 5
+    checkpoints.save(10, state, META)
+    checkpoints.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["10"]

@@ -8,8 +8,9 @@ import pytest
 from absl import flags
 
 from jaxfdsl import main
-from jaxfdsl.config import ConfigError
+from jaxfdsl.config import ConfigError, to_json
 from jaxfdsl.data import sources
+from jaxfdsl.launchers import Given
 
 
 def parse(*arguments: str):
@@ -17,13 +18,13 @@ def parse(*arguments: str):
 
 
 def test_without_arguments_the_demo_runs():
-    config, workdir = parse()
+    config, workdir, _ = parse()
     assert workdir == "runs/demo"
     assert config.is_locked and config.steps > 0
 
 
 def test_every_kind_of_value_can_be_overridden():
-    config, workdir = parse(
+    config, workdir, _ = parse(
         "--config.optimizer.learning_rate=1",
         "--config.augment.crop_scale=(.5, 1.)",
         "--config.augment.flip_lr",
@@ -45,11 +46,35 @@ def test_every_kind_of_value_can_be_overridden():
 def test_options_that_the_recipe_leaves_to_the_formula_can_be_typed():
     options = "--config.data.sources.exfractaldb.options"
     recipe = "--config=configs/vitb_exfractal.py"
-    config, _ = parse(recipe, f"{options}.weights=none", f"{options}.num_points", "200")
+    config, *_ = parse(recipe, f"{options}.weights=none", f"{options}.num_points", "200")
     for entry in (config.data.sources.exfractaldb, config.evals.held_out.source):
         assert entry.options.to_dict() == {"weights": "none", "num_points": 200}
         family = sources.build(entry, seed=0, train=False).dataset.family
         assert (family.weights, family.num_points) == ("none", 200)
+
+
+def test_the_workdir_alone_says_what_to_continue(tmp_path):
+    begun, _, _ = parse("--config=vitti_1k:rcdb", "--config.steps=7", "--config.epochs=0")
+    (tmp_path / "config.json").write_text(to_json(begun))
+    config, workdir, _ = parse(f"--workdir={tmp_path}")
+    assert (to_json(config), workdir) == (to_json(begun), str(tmp_path))
+    changed, _, _ = parse("--workdir", str(tmp_path), "--config.steps=9", "--config.seed=1")
+    assert (changed.steps, changed.seed, changed.epochs) == (9, 1, 0)
+    demo, _, _ = parse(f"--workdir={tmp_path}", "--config=demo")
+    assert demo.steps != 7
+    assert to_json(parse(f"--workdir={tmp_path / 'new'}").config) == to_json(demo)
+
+
+def test_a_config_that_cannot_be_read_is_not_taken_for_the_demo(tmp_path):
+    (tmp_path / "config.json").write_text('{"steps": ')
+    with pytest.raises(ConfigError, match=r"config\.json is no config .*: type --config=\.\.\."):
+        parse(f"--workdir={tmp_path}")
+
+
+def test_three_flags_say_where_processes_meet():
+    assert parse().given == Given()
+    typed = ("--coordinator=10.0.0.1:1234", "--num_processes=4", "--process_id", "3")
+    assert parse(*typed).given == Given("10.0.0.1:1234", 4, 3)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +87,7 @@ def test_options_that_the_recipe_leaves_to_the_formula_can_be_typed():
         ("--config.model.options.pad=2", "the config has no such field"),
         ("--config.model=3", "this is a group; set its fields, such as --config.model."),
         ("--workdri=x", "Did you mean: workdir"),
+        ("--process_id=one", "flag --process_id=one"),
         ("batch_size=3", "What does 'batch_size=3' set? Type --config.batch_size=3 instead."),
         ("--config=demo:3", "the recipe takes no argument"),
     ],
