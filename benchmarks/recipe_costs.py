@@ -13,38 +13,20 @@ import inspect
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
 from jaxfdsl import config_path
-from jaxfdsl.generators import catalog
-from jaxfdsl.models import variants
+from jaxfdsl.costs import flops
+from jaxfdsl.costs.devices import KINDS
+from jaxfdsl.costs.images import images_of
+from jaxfdsl.costs.reached import expected
+from jaxfdsl.models import vit
 
-PEAK = {"H200": 989e12, "v5e": 197e12}  # bfloat16 FLOP/s of one device, as its maker says
-REACHED = {"vit_ti": 0.2, "vit_s": 0.3, "vit_b": 0.4}  # assumed: small models wait for memory
-TINY = 0.045  # at 32 pixels
+DEVICES = {"H200": "h200", "v5e": "tpu-v5e"}  # columns, and names in costs.devices
 HEAD = "| recipe | images | steps | batch | H200 h | v5e h | published target | what it is |"
 RULE = "|---|---|--:|--:|--:|--:|---|---|"
-REAL = {  # images of the training split and classes, as TFDS or the set's authors count them
-    "cifar10": (50_000, 10),
-    "cifar100": (50_000, 100),
-    "cars196": (8_144, 196),
-    "oxford_flowers102": (2_040, 102),
-    "voc/2012": (5_717, 20),
-    "imagenet2012": (1_281_167, 1000),
-    "places365_small": (1_803_460, 365),
-}
-
-
-class Images(NamedTuple):
-    name: str
-    number: int  # 0: without end
-    classes: int
-
-    def __str__(self) -> str:
-        return f"{self.name}, {self.number:,}" if self.number else f"{self.name}, endless"
 
 
 def recipes() -> Iterator[tuple[str, str, str]]:
@@ -59,38 +41,15 @@ def recipes() -> Iterator[tuple[str, str, str]]:
             yield recipe + takes, "", doc
 
 
-def images_of(entry: ConfigDict) -> Images:
-    """Of one source; nothing is loaded."""
-    if entry.kind != "formula":
-        number, classes = REAL[entry.name]
-        if not entry.classes:
-            return Images(entry.name, number, classes)
-        kept = int(re.sub(r"[^0-9]", "", entry.classes))  # imagenet100.txt: which is up to the user
-        return Images(
-            f"{kept} of {entry.name}'s classes", number * kept // classes // 1000 * 1000, kept
-        )
-    base, _, size = entry.name.rpartition("-")
-    known = catalog.DATASETS.get(entry.name) or catalog.DATASETS.get(base)
-    if known is None:  # a bare family, as the demo has it
-        return Images(entry.name, max(entry.instances, 0) * entry.num_classes, entry.num_classes)
-    instances = known.instances if entry.instances < 0 else entry.instances
-    classes = entry.num_classes or catalog.SIZES.get(size, known.num_classes)
-    scenes = hasattr(catalog.FAMILIES[known.family], "compose")  # an image has several classes
-    return Images(entry.name, instances if scenes else classes * instances, classes)
+def design_of(config: ConfigDict) -> vit.Design:
+    """The model with the head of one token and the classes of all sources."""
+    classes = sum(images_of(entry).classes for entry in config.data.sources.values())
+    return vit.design_of(config.model, classes, "bfloat16")
 
 
 def flop(config: ConfigDict) -> float:
     """Forward FLOP of one image: patches, blocks and the head of one token."""
-    model = config.model
-    own = (model[key] for key in ("width", "depth", "num_heads", "mlp_ratio"))
-    size = variants.resolve(model.variant, *own)
-    width, patches = size.width, (model.image_size // model.patch_size) ** 2
-    tokens = patches + (model.pool == "token")
-    embed = 2 * patches * model.patch_size**2 * 3 * width
-    block = 8 * tokens * width**2 + 4 * tokens**2 * width
-    block += 4 * tokens * width * int(size.mlp_ratio * width)
-    classes = sum(images_of(entry).classes for entry in config.data.sources.values())
-    return embed + size.depth * block + 2 * width * classes
+    return flops.forward(design_of(config))
 
 
 def published(doc: str, name: str) -> str:
@@ -108,9 +67,9 @@ def row(typed: str, name: str, doc: str) -> str:
     config = config_path.load_config(typed.removesuffix(":NAME"))
     images = [images_of(entry) for entry in config.data.sources.values()]
     steps = config_lib.total_steps(config, max(i.number for i in images) or None)
-    reached = REACHED[config.model.variant] if config.model.image_size > 32 else TINY
-    run = 3 * flop(config) * steps * config.batch_size / reached
-    cost = [rounded(run / peak / 3600) for peak in PEAK.values()]
+    design = design_of(config)
+    run = flops.training(design) * steps * config.batch_size / expected(design, "gpu").value
+    cost = [rounded(run / KINDS[name].peak / 3600) for name in DEVICES.values()]
     what = doc.partition("\n")[0].rstrip(".")
     cells = [" + ".join(map(str, images)), f"{steps:,}", f"{config.batch_size:,}", *cost]
     cells += [published(doc, name), what]

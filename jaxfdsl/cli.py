@@ -2,19 +2,14 @@
 
 import argparse
 import dataclasses
-import importlib.metadata
 import json
-import os
-import platform
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from jaxfdsl import __version__
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data.prepare import command as prepare_command
@@ -99,43 +94,28 @@ def prepare(options: argparse.Namespace) -> None:
 
 
 def doctor(options: argparse.Namespace) -> None:
-    """One page about this machine: versions, devices, folders, drawing speed."""
+    """One page about this machine: versions, devices, drawing and decoding speed, a verdict."""
+    from jaxfdsl import doctor as page
+
+    for line in page.lines(options.name, options.images, options.data_dir):
+        print(line, flush=True)
+
+
+def dryrun(options: argparse.Namespace) -> None:
+    """What a run needs and costs on devices that are not here: bytes, FLOP, images/s, hours."""
     import jax
+    from absl import flags
 
-    from jaxfdsl import compile_cache
+    from jaxfdsl import dryrun as forecast
+    from jaxfdsl import main
+    from jaxfdsl.costs import page
 
-    print(f"python {platform.python_version()} on {platform.platform()}")
-    print(f"jaxfdsl {__version__}")
-    for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"):
-        print(f"{name} {_version(name)}")
-    device = jax.devices()[0]
-    print(f"devices {jax.device_count()} x {device.device_kind} ({device.platform})")
-    memory = device.memory_stats() or {}
-    if "bytes_limit" in memory:
-        print(f"memory {memory['bytes_limit'] / 2**30:.1f} GiB a device")
-    print(f"processors {os.cpu_count()}")
-    print(f"compile cache {compile_cache.enable()}")
-    data_dir = epath.Path(config_lib.resolve_data_dir(options.data_dir))
-    found = sorted(path.name for path in data_dir.iterdir()) if data_dir.is_dir() else []
-    print(f"tfds data {data_dir}: {', '.join(found) or 'nothing prepared'}")
-    print(f"drawing {_drawing_speed(options.name, options.images):.0f} images/s of {options.name}")
-
-
-def _drawing_speed(name: str, count: int) -> float:
-    """Images a second, drawn on the default device in batches of `count`, compilation left out."""
-    import jax
-
-    from jaxfdsl import generators
-
-    data = generators.load(name)
-    draw = jax.jit(data.fields)
-    table = jax.device_put(data.table)
-    jax.block_until_ready(draw(data.recipes(np.arange(count)), table))
-    begun = time.perf_counter()
-    for batch in range(1, 4):
-        drawn = draw(data.recipes(np.arange(count) + batch * count), table)
-    jax.block_until_ready(drawn)
-    return 3 * count / (time.perf_counter() - begun)
+    argv = ["jaxfdsl dryrun", *options.rest]
+    config = main.parse(argv, flags.FlagValues()).config
+    if options.devices != "local":  # shapes need no accelerator, which others may be using
+        jax.config.update("jax_platforms", "cpu")
+    for line in page.lines(forecast.report(config, options.devices, options.mfu)):
+        print(line)
 
 
 def _config_of(workdir: str) -> Any:
@@ -154,13 +134,6 @@ def _sheet(images: np.ndarray) -> np.ndarray:
     sheet = filled.reshape(rows, columns, side, side, channels).swapaxes(1, 2)
     sheet = sheet.reshape(rows * side, columns * side, channels)
     return np.broadcast_to(sheet, (*sheet.shape[:2], 3)) if channels == 1 else sheet
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -213,6 +186,15 @@ def parser() -> argparse.ArgumentParser:
         "--max_corrupt", type=float, default=0.0, help="share of images that may be broken"
     )
     made.add_argument("--threads", type=int, default=0, help="0: one a processor")
+    made = verb(dryrun)
+    made.allow_abbrev = False
+    made.epilog = "--config=FILE[:argument] and --config.field=value as of `python -m jaxfdsl.main`"
+    made.add_argument(
+        "--devices", default="local", help="tpu-v5e-256, h200-8, h100-64, t4-1, cpu-2, or local"
+    )
+    made.add_argument(
+        "--mfu", type=float, default=0.0, help="share of the peak; 0: what is expected"
+    )
     made = verb(doctor)
     made.add_argument("--name", default="exfractaldb-1k", help="what to draw")
     made.add_argument("--images", type=int, default=64, help="a batch")
@@ -222,7 +204,11 @@ def parser() -> argparse.ArgumentParser:
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
-    options = parser().parse_args(argv)
+    verbs = parser()
+    options, rest = verbs.parse_known_args(argv)
+    options.rest = rest
+    if rest and options.function is not dryrun:
+        verbs.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         options.function(options)
     except (ConfigError, ValueError) as error:

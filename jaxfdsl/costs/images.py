@@ -1,0 +1,120 @@
+"""How many images and classes a config's sources have, where the data itself may be absent."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from jaxfdsl.data import sources as sources_lib
+from jaxfdsl.data.batches import Batches
+from jaxfdsl.data.sources import Rows, Source
+from jaxfdsl.generators import catalog
+
+RECIPE = 8.0  # bytes of what a drawn image is made from
+
+REAL = {  # images of the training split and classes, as TFDS or the set's authors count them
+    "cifar10": (50_000, 10),
+    "cifar100": (50_000, 100),
+    "cars196": (8_144, 196),
+    "oxford_flowers102": (2_040, 102),
+    "voc/2012": (5_717, 20),
+    "imagenet2012": (1_281_167, 1000),
+    "places365_small": (1_803_460, 365),
+}
+
+
+class Images(NamedTuple):
+    """What one source holds."""
+
+    name: str
+    number: int  # 0: without end
+    classes: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.number:,}" if self.number else f"{self.name}, endless"
+
+
+def images_of(entry: ConfigDict) -> Images:
+    """Of one source; nothing is loaded."""
+    if entry.kind != "formula":
+        number, classes = REAL[entry.name]
+        if not entry.classes:
+            return Images(entry.name, number, classes)
+        kept = int(re.sub(r"[^0-9]", "", entry.classes))  # imagenet100.txt: which is up to the user
+        return Images(
+            f"{kept} of {entry.name}'s classes", number * kept // classes // 1000 * 1000, kept
+        )
+    base, _, size = entry.name.rpartition("-")
+    known = catalog.DATASETS.get(entry.name) or catalog.DATASETS.get(base)
+    if known is None:  # a bare family, as the demo has it
+        return Images(entry.name, max(entry.instances, 0) * entry.num_classes, entry.num_classes)
+    instances = known.instances if entry.instances < 0 else entry.instances
+    classes = entry.num_classes or catalog.SIZES.get(size, known.num_classes)
+    scenes = hasattr(catalog.FAMILIES[known.family], "compose")  # an image has several classes
+    return Images(entry.name, instances if scenes else classes * instances, classes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Counted(Source):
+    """Real pictures that are counted by the table above and need not be here."""
+
+    several: bool = False
+
+    @property
+    def several_labels(self) -> bool:
+        return self.several
+
+    @property
+    def fingerprint(self) -> str:
+        return self.name
+
+    def rows(self, positions: Any, samples: Any = None) -> Rows:
+        raise NotImplementedError(f"{self.name} is counted, not read")
+
+    def rows_of(self, category: int, count: int) -> Rows:
+        raise NotImplementedError(f"{self.name} is counted, not read")
+
+    def fields(self, rows: Mapping[str, Any], table: Any) -> dict[str, Any]:
+        raise NotImplementedError(f"{self.name} is counted, not read")
+
+
+def batches_of(config: ConfigDict) -> Batches:
+    """The training batches of a config, its real sets counted by the table where it has them.
+
+    Raises ConfigError for what cannot be loaded, and for real data that is neither there nor known.
+    """
+    entries = config.data.sources
+    return Batches(
+        {name: _source(name, entries[name], config) for name in entries},
+        {name: entries[name].share for name in entries},
+        config.batch_size,
+        phase_starts=tuple(config.data.phase_starts),
+        repeats=config.data.repeats,
+        pairs=bool(config.augment.mixup or config.augment.cutmix),
+        max_corrupt=config.data.max_corrupt,
+    )
+
+
+def _source(name: str, entry: ConfigDict, config: ConfigDict) -> Source:
+    if entry.kind != "tfds" or entry.name not in REAL:
+        return sources_lib.build(entry, seed=0, train=True, field=f"data.sources.{name}")
+    found = images_of(entry)
+    number = max(found.number - entry.skip_examples, 0)
+    return Counted(
+        name=found.name,
+        num_classes=found.classes,
+        size=entry.size or config.model.image_size,
+        channels=3,
+        num_examples=min(number, entry.num_examples or number),
+        decodes=True,
+        cropped=not entry.size,
+        several=entry.name.startswith("voc/"),
+    )
+
+
+def row_bytes(source: Source) -> float:
+    """Bytes of one image that travel to the device: eight of a recipe, or the decoded picture."""
+    drawn = not source.decodes and not getattr(source, "on_host", False)
+    return RECIPE if drawn else source.size**2 * source.channels + 8.0

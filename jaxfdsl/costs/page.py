@@ -1,0 +1,133 @@
+"""A dry run's report as text."""
+
+from collections.abc import Iterator, Sequence
+
+from jaxfdsl.dryrun import Report
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The page, a line at a time."""
+    yield from _run(report)
+    yield from _parameters(report)
+    yield from _memory(report)
+    yield from _work(report)
+    yield from _speed(report)
+
+
+def _run(report: Report) -> Iterator[str]:
+    plan, design = report.plan, report.plan.design
+    config, size = plan.config, design.size
+    axes = ", ".join(f"{axis} {count}" for axis, count in plan.shape.items())
+    yield f"Devices: {plan.fleet.name}. Mesh: {axes}."
+    yield (
+        f"Model: width {size.width}, depth {size.depth}, {size.num_heads} heads, "
+        f"{design.image_size} pixels in patches of {design.patch_size}, {design.tokens} tokens; "
+        f"{design.dtype}, attention {design.attention}, remat {design.remat}, "
+        f"blocks {'scanned' if design.scan_blocks else 'unrolled'}."
+    )
+    sources = ", ".join(
+        f"{source.name} ({source.num_classes:,} classes, "
+        + (f"{source.num_examples:,} images)" if source.num_examples else "endless)")
+        for source in plan.batches.sources.values()
+    )
+    yield f"Data: {sources}."
+    micro = f", {config.accumulate} parts one after another" if config.accumulate > 1 else ""
+    yield f"Batch: {config.batch_size:,}, {plan.rows:,} a device{micro}."
+
+
+def _parameters(report: Report) -> Iterator[str]:
+    yield f"\nParameters: {report.parameters:,} (float32)"
+    rows = [("", "shape", "sharding", "total", "a device")]
+    for leaf in report.leaves:
+        times = f" x {leaf.count}" if leaf.count > 1 else ""
+        spec = ", ".join("-" if axis is None else str(axis) for axis in leaf.spec) or "whole"
+        shape = "x".join(map(str, leaf.shape))
+        rows.append((leaf.name + times, shape, spec, size(leaf.size), size(leaf.on_device)))
+    yield from _table(rows)
+
+
+def _memory(report: Report) -> Iterator[str]:
+    fleet = report.plan.fleet
+    yield "\nBytes a device, at the peak of a step"
+    rows = [(name, size(count), "exact") for name, count in report.arguments.items()]
+    rows += [(name, size(count), "estimated") for name, count in report.temporaries.items()]
+    rows.append(("together", size(report.peak_bytes), "drawing is over before the model starts"))
+    yield from _table(rows, right=(1,))
+    has = f"{size(fleet.kind.memory)} a device"
+    if fleet.room < fleet.kind.memory:
+        has += f", of which a program gets {size(fleet.room)} (assumed)"
+    if report.fits:
+        yield f"It fits: {has}."
+        return
+    yield f"It does not fit: {has}."
+    if report.remedies:
+        yield "Type one of: " + "; ".join(report.remedies) + "."
+    else:
+        yield "Neither accumulation, nor remat, nor mesh.fsdp alone is enough: combine them."
+
+
+def _work(report: Report) -> Iterator[str]:
+    ratio = report.flops_lowered / report.flops - 1
+    yield (
+        f"\nFLOP an image, forward and backward: {report.flops:.4g} by hand (matrix products), "
+        f"{report.flops_lowered:.4g} by XLA's count of the unrolled program "
+        f"({ratio:+.1%}: norms, GELU, softmax)"
+    )
+    if report.drawing.seconds is None:
+        yield f"Drawing and augmentation: {report.drawing.origin}; left out below"
+    else:
+        share = report.drawing_seconds / report.step_seconds
+        yield (
+            f"Drawing and augmentation: {report.drawing.seconds * 1e6:,.3g} us an image, "
+            f"{share:.1%} of the step ({report.drawing.origin})"
+        )
+    yield "Collectives a step, on each device (from the sharding; drawing has none)"
+    rows = [
+        (kind, f"{found.arrays:,} arrays", size(found.size))
+        for kind, found in report.collectives.items()
+    ]
+    yield from _table(rows, right=(1, 2)) if rows else ["  none: one device"]
+
+
+def _speed(report: Report) -> Iterator[str]:
+    plan = report.plan
+    count, steps = plan.fleet.count, plan.total_steps
+    how = "reached by matrix products here" if plan.fleet.kind.platform == "cpu" else "peak"
+    yield (
+        f"\nAt {report.mfu.value:.1%} ({report.mfu.origin}) of {report.peak / 1e12:,.4g} TFLOP/s "
+        f"({how}) a device, collectives hidden behind the arithmetic (assumed):"
+    )
+    yield f"  {report.images_per_second:,.0f} images/s, {1000 * report.step_seconds:,.4g} ms a step"
+    if rate := report.decoded_per_second:
+        hosts = plan.fleet.processes
+        yield (
+            f"  {rate:,.0f} of them come from the host, {rate / hosts:,.0f} from each of {hosts} "
+            "(jaxfdsl doctor says what one can do)"
+        )
+    yield (
+        f"  {steps:,} steps, {steps * plan.config.batch_size:,} images: {report.hours:,.3g} hours, "
+        f"{report.hours * count:,.4g} device hours (evaluations and start not counted)"
+    )
+    yield (
+        f"  a checkpoint: {size(report.checkpoint)} on disk, "
+        f"{plan.config.keep_checkpoints} are kept"
+    )
+
+
+def size(count: int | float) -> str:
+    """Bytes as one reads them, in powers of ten."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...] = (3, 4)) -> Iterator[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield ("  " + "  ".join(cells)).rstrip()
