@@ -95,10 +95,10 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         total_steps=total,
     )
     optimizer = optim.build(config.optimizer, rate)
-    objectives = _objectives(config, data)
+    objectives = objectives_of(config, data)
     for name, source in data.sources.items():
         evaluators.check_targets(f"data.sources.{name}", source, objectives)
-    model = vit.build(config.model, _heads(objectives, data), compute_dtype(config.dtype))
+    model = vit.build(config.model, heads_of(objectives, data), compute_dtype(config.dtype))
     ema = config.optimizer.ema
     state = jax.eval_shape(
         lambda key: state_lib.create(model.init(key), optimizer, ema=ema > 0), jax.random.key(0)
@@ -143,7 +143,7 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
     )
 
 
-def _objectives(config: ConfigDict, data: batches.Batches) -> step.Objectives:
+def objectives_of(config: ConfigDict, data: batches.Batches) -> step.Objectives:
     """Those whose weight is not 0, with their weights."""
     cfg = config.objective
     made: dict[str, Any] = {}
@@ -164,7 +164,7 @@ def _objectives(config: ConfigDict, data: batches.Batches) -> step.Objectives:
     return {name: (cfg[name].weight, objective) for name, objective in made.items()}
 
 
-def _heads(objectives: step.Objectives, data: batches.Batches) -> dict[str, int]:
+def heads_of(objectives: step.Objectives, data: batches.Batches) -> dict[str, int]:
     """The heads that the objectives name, and how many numbers each puts out."""
     outputs = {"head": data.num_classes, "patch_head": data.num_classes + 1}  # 1: the background
     return {objective.head: outputs[objective.head] for _, objective in objectives.values()}

@@ -65,10 +65,10 @@ def make(config: ConfigDict, fleet: Fleet, batches: Batches | None = None) -> Pl
     sizes = tuple(shape.values())
     mesh = AbstractMesh(sizes, sharding.AXES, axis_types=(AxisType.Auto,) * len(sizes))
     data = batches or images.batches_of(config)
-    objectives = experiment._objectives(config, data)
+    objectives = experiment.objectives_of(config, data)
     for name, source in data.sources.items():
         evaluators.check_targets(f"data.sources.{name}", source, objectives)
-    heads = experiment._heads(objectives, data)
+    heads = experiment.heads_of(objectives, data)
     dtype = jnp.dtype(fleet.kind.dtype if config.dtype == "auto" else config.dtype)
     design = vit.design_of(config.model, heads, dtype)
     head_width = design.size.width // design.size.num_heads
