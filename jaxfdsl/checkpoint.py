@@ -54,6 +54,18 @@ class _Unraisable:
             self._before(unraisable)
 
 
+def _write_small_arrays_whole() -> None:
+    """Orbax cuts each array among the devices that hold it, by programs that it compiles one a
+    shape and slice: seconds at the first save, for kilobytes. Large arrays are worth it."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns that its own handler is replaced
+    handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20)
+    ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+    log.setLevel(level)
+
+
+_write_small_arrays_whole()
 logging.getLogger("absl").addFilter(_AlreadyRaised())
 sys.unraisablehook = _Unraisable(sys.unraisablehook)
 

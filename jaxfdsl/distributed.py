@@ -128,11 +128,15 @@ def _index() -> int:
     return getattr(distributed.global_state, "process_id", 0)
 
 
-def agree(text: str) -> None:
+def agree(
+    text: str,
+    refusal: str = "was started with another config or --workdir than process 0: type the same "
+    "command for every process, with a --workdir that all of them see.",
+) -> None:
     """Raises ConfigError in every process unless all of them bring the same text.
 
-    It is the first exchange over all devices: a network that does not carry it is found before
-    minutes of compiling, and the connections are made while all processes wait for each other.
+    The first call is the first exchange over all devices: a network that does not carry it is found
+    before minutes of compiling, and connections are made while all processes wait for each other.
     """
     if jax.process_count() == 1:
         return
@@ -151,10 +155,7 @@ def agree(text: str) -> None:
     mark = {device.process_index: mark for device, mark in zip(devices, marks, strict=True)}
     others = [index for index in sorted(mark) if mark[index] != mark[0]]
     if others:
-        raise ConfigError(
-            f"Process {others[0]} was started with another config or --workdir than process 0: "
-            "type the same command for every process, with a --workdir that all of them see."
-        )
+        raise ConfigError(f"Process {others[0]} {refusal}")
 
 
 @contextlib.contextmanager
@@ -195,7 +196,7 @@ def leave(status: int, words: str, patience: float = 10.0) -> NoReturn:
     parting.start()
     parting.join(patience)
     for worker in multiprocessing.active_children():  # as no exit handler will
-        worker.terminate()
+        worker.kill()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

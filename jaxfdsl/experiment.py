@@ -17,7 +17,7 @@ from jaxfdsl import state as state_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import augment, batches, plan
 from jaxfdsl.evaluators import Evaluator
-from jaxfdsl.models import vit
+from jaxfdsl.models import attention, vit
 from jaxfdsl.objectives.classify import Classify
 from jaxfdsl.objectives.segment import Segment
 from jaxfdsl.state import State
@@ -62,16 +62,9 @@ def compute_dtype(name: str) -> Any:
     if name != "auto":
         return jnp.dtype(name)
     device = jax.devices()[0]
-    native = device.platform == "tpu" or (device.platform == "gpu" and _capability(device) >= 8.0)
+    ampere = device.platform == "gpu" and attention.compute_capability(device) >= 8.0
+    native = device.platform == "tpu" or ampere
     return jnp.dtype("bfloat16" if native else "float32")
-
-
-def _capability(device: Any) -> float:
-    """NVIDIA's compute capability; 0 for other makers' names, such as "gfx942"."""
-    try:
-        return float(getattr(device, "compute_capability", 0))
-    except (TypeError, ValueError):
-        return 0.0
 
 
 def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Experiment:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -52,8 +53,28 @@ def make_mesh(cfg, devices: Sequence[jax.Device] | None = None) -> Mesh:
             f"the mesh ({shape}) does not use {len(devices)} devices exactly; "
             "set --config.mesh.data=-1 and the other two so that their product divides that."
         )
-    # make_mesh's default axis type differs between JAX versions; only Auto works with cuDNN.
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    # The default axis type differs between JAX versions; only Auto works with cuDNN.
+    return Mesh(_placed(sizes, devices), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def _placed(sizes: Sequence[int], devices: Sequence[jax.Device]) -> np.ndarray:
+    """The devices in the mesh's shape: on a TPU slice neighbours beside each other, as far as each
+    image stays within one process, which alone reads it.
+    """
+    if devices[0].platform != "tpu":
+        return np.asarray(devices).reshape(sizes)
+    slices = {d: getattr(d, "slice_index", 0) for d in devices}
+    by_process = sorted(devices, key=lambda d: (slices[d], d.process_index, d.id))
+    plain = np.asarray(by_process).reshape(sizes)
+    if len({*slices.values()}) > 1:
+        return plain
+    try:
+        near = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    except (AssertionError, NotImplementedError, ValueError):  # a part of a slice, say
+        return plain
+    images = near.reshape(-1, sizes[-1])
+    one_process = all(len({d.process_index for d in image}) == 1 for image in images)
+    return near if one_process else plain
 
 
 def replicated(mesh: AnyMesh) -> NamedSharding:

@@ -61,6 +61,11 @@ def run(config: ConfigDict, workdir: str, given: Given | None = None) -> dict[st
                 return summary
         _tell_of_warmup(parts)
         state, start = _first_state(parts, saved, folder)
+        distributed.agree(
+            f"{start}",
+            "starts from another checkpoint than process 0: see that every process can read all of "
+            f"{folder / 'checkpoints'}, and type the same command again.",
+        )
         if jax.process_index() == 0:
             folder.mkdir(parents=True, exist_ok=True)
             writers.write_whole(folder / "config.json", resume.config_file(parts.config))

@@ -276,8 +276,8 @@ def _check_attention(config: ConfigDict) -> None:
     )
     if attention.choose("auto", size.width // size.num_heads, dtype) != "cudnn":
         raise ConfigError(
-            f"model.attention='cudnn' needs a GPU, a 16-bit dtype and heads of at most 128 numbers "
-            f"in eights, and here are {jax.default_backend()}, {dtype} and "
+            f"model.attention='cudnn' needs a GPU from Ampere on, a 16-bit dtype and heads of at "
+            f"most 128 numbers in eights, and here are {jax.default_backend()}, {dtype} and "
             f"{size.width // size.num_heads}: type --config.model.attention=auto."
         )
 

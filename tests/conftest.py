@@ -1,5 +1,9 @@
-"""Eight virtual CPU devices, a compile cache, types checked at run time, and where real data is."""
+"""Eight virtual CPU devices, programs that compile in a third of the time, a compile cache, types
+checked at run time, and where real data is.
+"""
 
+import gc
+import importlib
 import os
 import pathlib
 
@@ -14,6 +18,12 @@ import jax
 
 if os.environ["JAX_PLATFORMS"] == "cpu":
     jax.config.update("jax_num_cpu_devices", 8)
+    # Tests compile for longer than they run. tests/golden draws every family, and test_imports.py
+    # trains, as users do. Later versions do not know the third flag, and refuse to start with it.
+    quickly = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    if jax.__version_info__ < (0, 11):
+        quickly += " --xla_cpu_use_fusion_emitters=false"
+    os.environ.setdefault("XLA_FLAGS", quickly)
 
 import jaxtyping
 import pytest
@@ -26,7 +36,20 @@ if not flags.FLAGS.is_parsed():
 # Every annotated shape and dtype of the package is checked in every test.
 jaxtyping.install_import_hook("jaxfdsl", "beartype.beartype")
 
+
+def pytest_collection_finish():
+    gc.freeze()  # nothing imported is garbage: a tenth of the time of tracing went into looking
+
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_searches():
+    """Fewer candidates at once than the thousand of users: what is found does not hang on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("jaxfdsl.generators.search"), "CHUNK", 32)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ Worker processes load this module: nothing in it touches a device.
 
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,7 +50,7 @@ def ahead(
     _mark_flags_parsed()
     one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=max(1, prefetch))
-    yield from steps.to_iter_dataset(one).mp_prefetch(workers, worker_init_fn=_no_accelerator)
+    yield from steps.to_iter_dataset(one).mp_prefetch(workers, worker_init_fn=_as_worker)
 
 
 def resolve(num_workers: int) -> int:
@@ -65,11 +66,13 @@ def resolve(num_workers: int) -> int:
     return min(cores - 2, 32) if cores > 8 else 0
 
 
-def _no_accelerator(worker_index: int, worker_count: int) -> None:
+def _as_worker(worker_index: int, worker_count: int) -> None:
     import jax  # has been imported by now, so that the environment would come too late
 
     from jaxfdsl.data import decode
 
+    # Schedulers send SIGTERM to every process, and batches are needed until all agree on a step.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     jax.config.update("jax_platforms", "cpu")  # a chip belongs to the parent process alone
     decode.use_one_thread()  # there is a worker for each core
 

@@ -1,6 +1,7 @@
 """Multi-head self-attention, with cuDNN's fused kernel where it can run."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,28 @@ LINEAR_INIT = nnx.initializers.normal(0.02)
 def choose(name: str, head_width: int, dtype: jnp.dtype, backend: str | None = None) -> str:
     """Resolves `model.attention`: "auto" is "cudnn" where that kernel runs, else "xla".
 
-    cuDNN's kernel takes 16-bit inputs and head widths that are multiples of 8 up to 128.
+    cuDNN's kernel takes 16-bit inputs and head widths that are multiples of 8 up to 128, on NVIDIA
+    GPUs from Ampere on. `backend` defaults to that of this process.
     """
     if name != "auto":
         return name
-    backend = backend or jax.default_backend()
+    backend = backend or _backend()
     fits = head_width % 8 == 0 and head_width <= 128 and jnp.dtype(dtype).itemsize == 2
     return "cudnn" if backend == "gpu" and fits else "xla"
+
+
+def compute_capability(device: Any) -> float:
+    """NVIDIA's compute capability; 0 for other makers' names, such as "gfx942"."""
+    try:
+        return float(getattr(device, "compute_capability", 0))
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _backend() -> str:
+    backend, device = jax.default_backend(), jax.devices()[0]
+    older = hasattr(device, "compute_capability") and compute_capability(device) < 8.0
+    return "older gpu" if backend == "gpu" and older else backend
 
 
 def attend(

@@ -49,8 +49,13 @@ class Operation:
 
 
 def check(config: ConfigDict, total_steps: int) -> None:
-    """Raises ConfigError for a window that is not inside the run."""
+    """Raises ConfigError for a window that is empty or not inside the run."""
     start, count = config.report.profile_start, config.report.profile_steps
+    if start and not count:
+        raise ConfigError(
+            f"report.profile_start={start} and report.profile_steps=0 profile nothing: type "
+            "--config.report.profile_steps=5."
+        )
     if count and start + count > total_steps:
         raise ConfigError(
             f"report.profile_start={start} and report.profile_steps={count} end at step "

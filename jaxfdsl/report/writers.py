@@ -27,16 +27,25 @@ class MetricsWriter:
     ):
         folder = epath.Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
-        _truncate(folder / FILE, restored_step)
-        self._file = (folder / FILE).open("a")
+        self._path = folder / FILE
+        _truncate(self._path, restored_step)
+        # A bucket knows no appending: gcsfs would begin the file anew, and show it once closed.
+        bucket = "://" in str(folder)
+        self._file = None if bucket else self._path.open("a")
+        self._text = self._path.read_text() if bucket and self._path.exists() else ""
         self._events = EventWriter(folder, restored_step + 1) if tensorboard else None
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """One line of numbers; one that is not finite becomes null, for which JSON has no word."""
         numbers = {name: float(value) for name, value in values.items()}
         line = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        self._file.write(json.dumps({"step": int(step), **line}) + "\n")
-        self._file.flush()
+        text = json.dumps({"step": int(step), **line}) + "\n"
+        if self._file:
+            self._file.write(text)
+            self._file.flush()
+        else:
+            self._text += text
+            self._path.write_text(self._text)
         if self._events:
             for name, value in numbers.items():
                 self._events.scalar(step, name, value)

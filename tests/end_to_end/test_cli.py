@@ -21,6 +21,8 @@ SMALL = {
     "model.depth": 1,
     "model.num_heads": 2,
     "dtype": "float32",
+    "report.gallery": False,
+    "report.tensorboard": False,
 }
 
 

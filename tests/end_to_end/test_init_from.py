@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxfdsl import checkpoint, load_config, train
+from jaxfdsl import checkpoint, experiment, load_config, resume, train
 from jaxfdsl.config import ConfigError
 from jaxfdsl.experiment import Experiment
 from jaxfdsl.interop import timm
@@ -27,13 +27,25 @@ SMALL = {
     "data.sources.fractals.size": 16,
     "data.sources.fractals.options.num_points": 200,
     "report.gallery": False,
+    "report.tensorboard": False,
 }
 
 
-def run(workdir, **changes):
+def config_of(**changes):
     config = load_config("configs/demo.py", **{**SMALL, **changes})
     del config.evals.held_out
-    return train.run(config, str(workdir))
+    return config
+
+
+def run(workdir, **changes):
+    return train.run(config_of(**changes), str(workdir))
+
+
+def begun(**changes):
+    """The weights that a run would start from, and what it would say of them."""
+    state, line = resume.initial_state(experiment.build(config_of(**changes)))
+    jax.tree.map(np.testing.assert_array_equal, state["ema"], state["params"])
+    return jax.device_get(state["params"]), line
 
 
 def test_weights_move_and_what_cannot_move_is_replaced_and_said(tmp_path, capsys):
@@ -55,16 +67,14 @@ def test_weights_move_and_what_cannot_move_is_replaced_and_said(tmp_path, capsys
     jax.tree.map(np.testing.assert_array_equal, second["blocks_0"], first["blocks_0"])
     assert second["head"]["bias"].shape == (7,)
     assert second["pos_embed"].shape == (1, 16, 16)
-    run(tmp_path / "again", **{**other, "init_from": str(tmp_path / "second"), "init_head": "keep"})
-    assert "head kept (7 classes)." in capsys.readouterr().out
-    again, _ = checkpoint.load_params(tmp_path / "again")
+    again, line = begun(**{**other, "init_from": str(tmp_path / "second"), "init_head": "keep"})
+    assert "head kept (7 classes)." in line
     np.testing.assert_array_equal(again["head"]["kernel"], second["head"]["kernel"])
     # The same weights as timm writes them, from a folder.
     (tmp_path / "timm").mkdir()
     safetensors.numpy.save_file(timm.to_timm(first), tmp_path / "timm" / timm.FILE)
-    run(tmp_path / "third", **{**other, "init_from": str(tmp_path / "timm")})
-    assert f"Weights from {tmp_path / 'timm' / timm.FILE}: positions" in capsys.readouterr().out
-    third, _ = checkpoint.load_params(tmp_path / "third")
+    third, line = begun(**{**other, "init_from": str(tmp_path / "timm")})
+    assert f"Weights from {tmp_path / 'timm' / timm.FILE}: positions" in line
     trunk = {name: value for name, value in second.items() if name != "head"}
     jax.tree.map(np.testing.assert_array_equal, {k: third[k] for k in trunk}, trunk)
 

@@ -25,6 +25,7 @@ SMALL = {
     "model.depth": 1,
     "model.num_heads": 2,
     "report.gallery": False,
+    "report.tensorboard": False,
 }
 
 

@@ -71,7 +71,7 @@ def test_a_model_learns_the_masks_of_drawn_scenes(tmp_path, capsys):
 
 
 def test_a_model_learns_the_labels_of_drawn_scenes(tmp_path, capsys):
-    summary = train.run(multix(steps=30), str(tmp_path))
+    summary = train.run(multix(steps=30, **{"report.gallery": False}), str(tmp_path))
     falling = losses(tmp_path)
     assert falling[-1] < falling[0]
     assert 0 <= summary["held_out/top1"] <= summary["held_out/top5"] == 1  # of four classes
@@ -79,7 +79,7 @@ def test_a_model_learns_the_labels_of_drawn_scenes(tmp_path, capsys):
 
 
 def test_masks_and_labels_are_learnt_together_by_one_forward_pass(tmp_path):
-    config = segrcdb(steps=6, **{"objective.classify.weight": 0.5})
+    config = segrcdb(steps=6, **{"objective.classify.weight": 0.5, "report.gallery": False})
     with config.unlocked():
         config.evals.labels = accuracy_eval(config.evals.held_out.source, num_examples=16)
     summary = train.run(config, str(tmp_path))

@@ -12,6 +12,7 @@ from jaxfdsl import config
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import augment
 from jaxfdsl.data.augment import chance, neighbours, pipeline, resample
+from tests import programs
 from tests import reference_augment as reference
 
 PIXELS = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3}  # pixels stay 0-255
@@ -52,7 +53,7 @@ def cropped(images, cfg, size):
 def test_crops_have_the_bytes_of_pillow(method, size):
     images = pictures(count=5)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=programs.AS_USERS)
     def ways(images, boxes):  # of CPUs and of GPUs
         crop = functools.partial(resample.crop_and_resize, images, boxes, size, method)
         return crop(taps=True), crop(taps=False)

@@ -40,10 +40,10 @@ def small(family, **settings):
 
 
 @by_name
-@pytest.mark.parametrize(("size", "count"), [(64, 200), (128, 60)])
-def test_pictures_equal_numpy(family, size, count):
+def test_pictures_equal_numpy(family):
+    size = 64
     db = load(family, size)
-    recipes = [(c, c % 5 * 13) for c in range(count)]  # every fifth is a first instance
+    recipes = [(c, c % 5 * 13) for c in range(60)]  # every fifth is a first instance
     for (category, seed), image in zip(recipes, draw(db, recipes), strict=True):
         expected = plain.picture(family, row(db.categories, category), seed, size, QUANTILES)
         np.testing.assert_array_equal(image, expected)
@@ -52,7 +52,7 @@ def test_pictures_equal_numpy(family, size, count):
 @by_name
 def test_lines_are_those_of_pil(family):
     db = load(family, 512, first=1000)
-    drawn = draw(db, [(c, 1) for c in range(200)])
+    drawn = draw(db, [(c, 1) for c in range(60)])
     different = []
     for category, image in enumerate(drawn):
         params, key = plain.instance(family, row(db.categories, category), 1)

@@ -47,10 +47,10 @@ def test_systems_equal_numpy_on_host_and_device():
 @pytest.mark.parametrize(
     "size, points, count, options",
     [
-        (48, 3000, 200, {}),
-        (65, 3000, 60, {}),
-        (40, 3000, 60, {"jitter": "svd", "hue": "full", "region": "box"}),
-        (224, 100_000, 4, {}),
+        (48, 3000, 80, {}),
+        (65, 3000, 20, {}),
+        (40, 3000, 40, {"jitter": "svd", "hue": "full", "region": "box"}),
+        (224, 100_000, 2, {}),
     ],
 )
 def test_pictures_equal_numpy(size, points, count, options):
