@@ -7,6 +7,7 @@ step), `meta` (the resolved config, the data's identity, versions) and, when the
 
 import contextlib
 import errno
+import functools
 import json
 import logging
 import math
@@ -54,20 +55,19 @@ class _Unraisable:
             self._before(unraisable)
 
 
-def _write_small_arrays_whole() -> None:
-    """Orbax cuts each array among the devices that hold it, by programs that it compiles one a
-    shape and slice: seconds at the first save, for kilobytes. Large arrays are worth it."""
+@functools.cache
+def _prepare_orbax() -> None:
+    """Once, and not on import: what changes Orbax, logging and Python for the whole process."""
+    logging.getLogger("absl").addFilter(_AlreadyRaised())
+    sys.unraisablehook = _Unraisable(sys.unraisablehook)
+    # Orbax cuts each array among the devices that hold it, by programs that it compiles one a shape
+    # and slice: seconds at the first save, for kilobytes. Large arrays are worth it.
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.ERROR)  # it warns that its own handler is replaced
     handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20)
     ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
     log.setLevel(level)
-
-
-_write_small_arrays_whole()
-logging.getLogger("absl").addFilter(_AlreadyRaised())
-sys.unraisablehook = _Unraisable(sys.unraisablehook)
 
 
 class Checkpoints:
@@ -87,6 +87,7 @@ class Checkpoints:
         best_metric: str = "",
         read_only: bool = False,
     ):
+        _prepare_orbax()
         self._folder = epath.Path(folder).absolute()
         self._tell = tell
         self._metric = best_metric

@@ -24,11 +24,14 @@ class Keeper:
         self._saved, self._settle = saved, settle
         self._meta = resume.meta(parts)
 
-    def save(self, step: int, state: State, results: Mapping[str, float] = {}) -> None:
-        """Starts to save; `results` is the evaluation of this state, if there was one."""
+    def save(
+        self, step: int, state: State, results: Mapping[str, float] = {}, *, due: bool = False
+    ) -> None:
+        """Starts to save; `results` is the evaluation of this state, if there was one, and `due`
+        says that one is still to be made."""
         self._settle()
         nonfinite.refuse(state, step)
-        self._saved.save(step, state, self._meta, results)
+        self._saved.save(step, state, {**self._meta, "evaluation_due": due}, results)
 
     @contextlib.contextmanager
     def rescue(self, step: int, state: State) -> Iterator[None]:

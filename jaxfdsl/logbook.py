@@ -68,7 +68,7 @@ class Logbook:
         if self._status:
             shown = {"loss": "loss", "images_per_second": "img/s", "mfu": "MFU"}
             found = {name: line.get(f"train/{key}") for key, name in shown.items()}
-            self._status.update(step, found)
+            self._status.update(step, found | {"skipped": line.get("train/skipped") or None})
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes values that belong to a step."""

@@ -29,6 +29,7 @@ FREE = (
     "checkpoint_every",
     "keep_checkpoints",
     "best_metric",
+    "accumulate",
     "nonfinite",
     "draw",
     "mesh",
@@ -49,7 +50,7 @@ PACKAGES = ("jaxfdsl", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def meta(run: Experiment) -> dict[str, Any]:
-    """What a checkpoint says of the run that wrote it."""
+    """What a checkpoint says of the run that wrote it; `Keeper` adds `evaluation_due`."""
     return {
         "config": json.loads(config_lib.to_json(run.config)),
         "data": run.identity,

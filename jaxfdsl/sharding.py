@@ -41,7 +41,7 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 _WORTH_CUTTING = 2**20
 
 
-def make_mesh(cfg, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(cfg, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of Auto axes ("data", "fsdp", "tensor"); one size may be -1: all that is left."""
     devices = list(devices or jax.devices())
     sizes = [cfg[axis] for axis in AXES]
@@ -57,7 +57,7 @@ def make_mesh(cfg, devices: Sequence[jax.Device] | None = None) -> Mesh:
     return Mesh(_placed(sizes, devices), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def _placed(sizes: Sequence[int], devices: Sequence[jax.Device]) -> np.ndarray:
+def _placed(sizes: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
     """The devices in the mesh's shape: on a TPU slice neighbours beside each other, as far as each
     image stays within one process, which alone reads it.
     """

@@ -53,6 +53,7 @@ def run(config: ConfigDict, workdir: str, given: Given | None = None) -> dict[st
     profile.check(config, parts.total_steps)
     with keeping.opened(config, folder, say) as saved:
         found = saved.newest_meta()
+        due = bool(found and found[1].get("evaluation_due"))
         if found:
             resume.check(found, parts, folder)
             summary = resume.finished(folder, parts)
@@ -71,7 +72,7 @@ def run(config: ConfigDict, workdir: str, given: Given | None = None) -> dict[st
             writers.write_whole(folder / "config.json", resume.config_file(parts.config))
             if start == 0:
                 _gallery(parts, folder)
-        state, step, results = _train(parts, state, start, saved, folder)
+        state, step, results = _train(parts, state, start, saved, folder, due=due)
         saved.check(wait=True)  # before it is said that all is saved
         return _report(parts, folder, saved, state, step, results)
 
@@ -106,9 +107,16 @@ def _tell_of_warmup(parts: Experiment) -> None:
 
 
 def _train(
-    parts: Experiment, state: State, start: int, saved: Checkpoints, folder: epath.Path
+    parts: Experiment,
+    state: State,
+    start: int,
+    saved: Checkpoints,
+    folder: epath.Path,
+    *,
+    due: bool,
 ) -> tuple[State, int, dict[str, float]]:
-    """The loop. Returns the last state, its step, and the last evaluation's values."""
+    """The loop; `due`: the first state was saved in haste and is still to be evaluated. Returns the
+    last state, its step, and the last evaluation's values."""
     config, total = parts.config, parts.total_steps
     key = jax.random.key(config.seed)
     stream = parts.batches.iterator(start, total, config.data.num_workers, config.data.prefetch)
@@ -121,7 +129,8 @@ def _train(
         keeper = Keeper(parts, saved, book.settle)
         for step in range(start, total + 1):
             last, stop, new = step == total, preempted(step), step > start
-            evaluating = last or (new and not stop and _due(step, config.eval_every))
+            evaluation_due = (new or due) and _due(step, config.eval_every)
+            evaluating = last or (evaluation_due and not stop)
             saving = new and (last or stop or _due(step, config.checkpoint_every))
             saved.check()
             if evaluating or saving:
@@ -129,12 +138,13 @@ def _train(
             if evaluating:
                 with book.meter.paused("evaluation"), keeper.rescue(step, state):
                     results = evaluate(parts, state)
-                    if new:  # else a run that was cut off after its last save wrote it
+                    if new or due:  # else a run that was cut off after its last save wrote it
                         book.write(step, results)
-                        saving |= saved.improves(results)
+                        saving |= saved.improves(results) and new
             if saving:
                 with book.meter.paused("checkpoint"):
-                    keeper.save(step, state, results if evaluating else {})
+                    owed = evaluation_due and not evaluating
+                    keeper.save(step, state, results if evaluating else {}, due=owed)
             if last or stop:
                 break
 
@@ -194,7 +204,8 @@ def _report(
         **results,
     }
     if not summary["finished"]:
-        say(f"Stopped at step {step} of {parts.total_steps}, saved; the same command continues.")
+        kept = ", saved" if step else ""
+        say(f"Stopped at step {step} of {parts.total_steps}{kept}; the same command continues.")
         return summary
     if jax.process_index() == 0:
         from jaxfdsl.report import curves

@@ -38,6 +38,12 @@ SCORED = {
     "segmentation": "segment",
     "mean_average_precision": "classify",
 }
+# What an evaluation measures, of those whose names do not hang on their options.
+MEASURED = {
+    "accuracy": ("top1", "top5", "loss"),
+    "segmentation": ("miou", "pixel_accuracy", "loss"),
+    "mean_average_precision": ("map",),
+}
 ABOVE_ZERO = (
     "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "data.repeats",
 )  # fmt: skip
@@ -178,7 +184,7 @@ def _check_objectives(config: ConfigDict) -> None:
 
 
 def _check_best_metric(config: ConfigDict) -> None:
-    """Its evaluation is one of the config's; what that measures is known once it has run."""
+    """Its evaluation is one of the config's, and measures it as far as that is known before."""
     name, slash, metric = config.best_metric.partition("/")
     if not config.best_metric:
         return
@@ -188,6 +194,13 @@ def _check_best_metric(config: ConfigDict) -> None:
         raise ConfigError(
             f"best_metric={config.best_metric!r} is no value of evals ({', '.join(config.evals)}): "
             f"type --config.best_metric={hint + '/' + (metric or 'top1') if hint else ''}."
+        )
+    known = MEASURED.get(config.evals[name].kind, (metric,))
+    if metric not in known:
+        close = difflib.get_close_matches(metric, known, n=1, cutoff=0.4) or known
+        raise ConfigError(
+            f"best_metric={config.best_metric!r}: evals.{name} measures {', '.join(known)}: type "
+            f"--config.best_metric={name}/{close[0]}."
         )
     if not config.eval_every:
         raise ConfigError(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from jaxfdsl.dryrun import Report
+from jaxfdsl.report.status import duration
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -105,13 +106,17 @@ def _speed(report: Report) -> Iterator[str]:
             "(jaxfdsl doctor says what one can do)"
         )
     yield (
-        f"  {steps:,} steps, {steps * plan.config.batch_size:,} images: {report.hours:,.3g} hours, "
-        f"{report.hours * count:,.4g} device hours (evaluations and start not counted)"
+        f"  {steps:,} steps, {steps * plan.config.batch_size:,} images: {_hours(report.hours)}, "
+        f"{_hours(report.hours * count)} of one device (evaluations and start not counted)"
     )
     yield (
         f"  a checkpoint: {size(report.checkpoint)} on disk, "
         f"{plan.config.keep_checkpoints} are kept"
     )
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.4g} hours" if hours >= 0.1 else duration(3600 * hours)
 
 
 def size(count: int | float) -> str:

@@ -72,7 +72,8 @@ def make(config: ConfigDict, fleet: Fleet, batches: Batches | None = None) -> Pl
     dtype = jnp.dtype(fleet.kind.dtype if config.dtype == "auto" else config.dtype)
     design = vit.design_of(config.model, heads, dtype)
     head_width = design.size.width // design.size.num_heads
-    kind = attention.choose(design.attention, head_width, dtype, fleet.kind.platform)
+    backend = fleet.kind.platform if fleet.kind.bfloat16 else "older gpu"
+    kind = attention.choose(design.attention, head_width, dtype, backend)
     here = config.model.copy_and_resolve_references()
     here.attention = "xla"  # cuDNN's kernel cannot be traced on another machine
     model = vit.build(here, heads, dtype)

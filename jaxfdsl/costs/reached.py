@@ -7,7 +7,7 @@ from jaxfdsl.models.vit import Design
 # By width of the trunk. Assumed for accelerators: small models wait for memory. For a processor
 # against the matrix products that it was seen to reach: RESULTS.md, Training.
 ACCELERATOR = {192: 0.2, 384: 0.3, 768: 0.4}
-PROCESSOR = {128: 0.37, 192: 0.38, 384: 0.56, 768: 0.67, 1024: 0.52}
+PROCESSOR = {128: 0.34, 192: 0.38, 384: 0.56, 768: 0.67, 1024: 0.52}
 TINY = 0.045  # of an accelerator at 32 pixels
 
 

@@ -157,15 +157,29 @@ def test_the_best_checkpoint_is_kept_whatever_comes_after_it(tmp_path, monkeypat
     assert "/checkpoints/8/" in checkpoint.load_params(tmp_path)[1]
 
 
+def test_an_evaluation_that_sigterm_left_out_is_made_by_the_next_start(
+    tmp_path, monkeypatch, scores
+):
+    with monkeypatch.context() as patch:
+        stopped_at(patch, 4)
+        assert not run(tmp_path, eval_every=4)["finished"]
+    assert steps_in(tmp_path) == [4]
+    run(tmp_path, eval_every=4)
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert [line["step"] for line in lines if "held_out/top1" in line] == [4, 8]
+
+
 def test_a_metric_to_watch_that_is_not_there_is_refused(tmp_path, scores):
     watched = {"eval_every": 1, "best_metric": "heldout/top1"}
     with pytest.raises(ConfigError, match=r"evals \(held_out\): .*best_metric=held_out/top1\."):
         run(tmp_path, **watched)
     with pytest.raises(ConfigError, match=r"type --config\.eval_every=N"):
         run(tmp_path, best_metric="held_out/top1")
+    with pytest.raises(ConfigError, match=r"measures top1, top5, loss: .*best_metric=held_out/top"):
+        run(tmp_path, **watched | {"best_metric": "held_out/top2"})
     assert not tmp_path.exists() or not list(tmp_path.iterdir())
     with pytest.raises(ConfigError, match=r"and one of held_out/top1, held_out/loss"):
-        run(tmp_path, **watched | {"best_metric": "held_out/top2"})
+        run(tmp_path, **watched | {"best_metric": "held_out/top5"})
     assert steps_in(tmp_path) == [1]
 
 

@@ -1,5 +1,8 @@
 """Rules for where parameters lie, and meshes."""
 
+import dataclasses
+import itertools
+
 import jax
 import pytest
 from jax.sharding import AxisType
@@ -55,3 +58,42 @@ def test_an_image_is_not_cut_over_processes():
     validate(config, num_devices=16, num_processes=4)
     with pytest.raises(ConfigError, match=r"mesh\.tensor=4 .* have 2 each: .*mesh\.tensor=2\.$"):
         validate(config, num_devices=16, num_processes=8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What JAX tells of one chip of a TPU slice."""
+
+    id: int
+    process_index: int
+    coords: tuple[int, int, int]
+    device_kind: str
+    slice_index: int = 0
+    platform: str = "tpu"
+    core_on_chip: int = 0
+
+
+def tpu_slice(kind, shape):
+    """The chips of a slice whose hosts have 2 x 2 x 1 of them each."""
+    starts = (range(0, n, step) for n, step in zip(shape, (2, 2, 1), strict=True))
+    cells = [(x, y) for x in (0, 1) for y in (0, 1)]
+    places = [
+        (host, (x + a, y + b, z))
+        for host, (x, y, z) in enumerate(itertools.product(*starts))
+        for a, b in cells
+    ]
+    return [Chip(i, host, coords, kind) for i, (host, coords) in enumerate(places)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("TPU v5 lite", (4, 8, 1)), ("TPU v5", (4, 4, 4)), ("TPU v6 lite", (4, 8, 1))],
+)
+@pytest.mark.parametrize("tensor", [1, 2, 4])
+@pytest.mark.parametrize("fsdp", [1, 2, 8])
+def test_no_image_is_cut_over_two_hosts_of_a_tpu_slice(kind, shape, tensor, fsdp):
+    chips = tpu_slice(kind, shape)
+    mesh = sharding.make_mesh({"data": -1, "fsdp": fsdp, "tensor": tensor}, chips)
+    assert sorted(chip.id for chip in mesh.devices.flat) == list(range(len(chips)))
+    for image in mesh.devices.reshape(-1, tensor):
+        assert len({chip.process_index for chip in image}) == 1
