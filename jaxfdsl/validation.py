@@ -197,7 +197,7 @@ def _check_best_metric(config: ConfigDict) -> None:
         )
     known = MEASURED.get(config.evals[name].kind, (metric,))
     if metric not in known:
-        close = difflib.get_close_matches(metric, known, n=1, cutoff=0.4) or known
+        close = difflib.get_close_matches(metric, known, n=1, cutoff=0.4) or [*known]
         raise ConfigError(
             f"best_metric={config.best_metric!r}: evals.{name} measures {', '.join(known)}: type "
             f"--config.best_metric={name}/{close[0]}."
