@@ -274,6 +274,12 @@ def load_params(path: epath.PathLike) -> tuple[Any, str]:
     return params, str(folder)
 
 
+def load_meta(path: epath.PathLike) -> dict[str, Any]:
+    """The metadata of the checkpoint that `load_params` would read. Raises FileNotFoundError."""
+    folder = _one_checkpoint(epath.Path(path).absolute()) / "meta"
+    return ocp.JsonCheckpointHandler().restore(folder, args=ocp.args.JsonRestore())
+
+
 def _one_checkpoint(path: epath.Path) -> epath.Path:
     if path.name == BEST and path.is_file():
         path = path.parent / "checkpoints" / str(json.loads(path.read_text())["step"])

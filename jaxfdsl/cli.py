@@ -12,6 +12,7 @@ from etils import epath
 
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data import materialise as materialise_data
 from jaxfdsl.data.prepare import command as prepare_command
 from jaxfdsl.evaluate import Asked
 from jaxfdsl.evaluate import run as evaluate_run
@@ -93,6 +94,13 @@ def prepare(options: argparse.Namespace) -> None:
     prepare_command.run(options)
 
 
+def materialise(options: argparse.Namespace) -> None:
+    """Write a formula data set as WebDataset, Parquet, TFDS, array_record or an image folder."""
+    from jaxfdsl.data.materialise import command
+
+    command.run(options)
+
+
 def doctor(options: argparse.Namespace) -> None:
     """One page about this machine: versions, devices, drawing and decoding speed, a verdict."""
     from jaxfdsl import doctor as page
@@ -116,6 +124,20 @@ def dryrun(options: argparse.Namespace) -> None:
         jax.config.update("jax_platforms", "cpu")
     for line in page.lines(forecast.report(config, options.devices, options.mfu)):
         print(line)
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write a run's weights as timm, transformers or big_vision load them, with a model card."""
+    from jaxfdsl.export import command
+
+    made = command.run(
+        options.workdir,
+        to=options.to,
+        out=options.out,
+        step=options.step,
+        licence=options.licence,
+    )
+    print("\n".join(made.told))
 
 
 def _config_of(workdir: str) -> Any:
@@ -172,6 +194,12 @@ def parser() -> argparse.ArgumentParser:
     for field in dataclasses.fields(Asked):
         told, kind = field.metadata["help"], type(field.default)
         made.add_argument(f"--{field.name}", type=kind, default=field.default, help=told)
+    made = verb(export)
+    made.add_argument("workdir")
+    made.add_argument("--to", default="timm", help="timm, huggingface, big_vision or safetensors")
+    made.add_argument("--out", default="", help="a new folder; default WORKDIR/export/TO")
+    made.add_argument("--step", type=int, default=0, help="0: the newest checkpoint")
+    made.add_argument("--licence", default="", help="for the card, such as cc-by-4.0")
     made = verb(prepare)
     made.formatter_class = argparse.RawDescriptionHelpFormatter
     made.description = prepare_command.HELP
@@ -186,6 +214,21 @@ def parser() -> argparse.ArgumentParser:
         "--max_corrupt", type=float, default=0.0, help="share of images that may be broken"
     )
     made.add_argument("--threads", type=int, default=0, help="0: one a processor")
+    made = verb(materialise)
+    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made.description = materialise_data.HELP
+    made.add_argument("name", help="a data set, such as exfractaldb-1k")
+    made.add_argument("--to", required=True, help=", ".join(materialise_data.TARGETS))
+    made.add_argument("--out", required=True, help="a new folder, or one that was not finished")
+    made.add_argument("--classes", type=int, help="only the first so many categories")
+    made.add_argument("--instances", type=int, help="images a category; of scenes all images")
+    made.add_argument("--size", type=int, help="pixels; default: the published canvas")
+    made.add_argument(
+        "--shard_images", type=int, default=materialise_data.SHARD_IMAGES, help="in a file"
+    )
+    made.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="of the family"
+    )
     made = verb(dryrun)
     made.allow_abbrev = False
     made.epilog = "--config=FILE[:argument] and --config.field=value as of `python -m jaxfdsl.main`"

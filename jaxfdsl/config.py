@@ -72,7 +72,8 @@ def default_config() -> ConfigDict:
     config.nonfinite = "stop"  # what a loss that is not finite does; "skip": no update, go on
     config.draw = "fused"  # images are drawn inside the step; "beside": by a program before it
     config.dtype = "auto"  # "auto": bfloat16 on TPU and on GPU from sm80, else float32
-    # A workdir, a checkpoint or timm's safetensors: weights alone, positions resized.
+    # A workdir, a checkpoint, or weights of timm, Hugging Face, big_vision, DINOv2 (a file or a
+    # folder): weights alone, positions resized.
     config.init_from = ""
     config.init_head = "new"  # or "keep": the head too, for the same classes
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: what is left

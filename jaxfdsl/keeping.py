@@ -7,7 +7,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxfdsl import nonfinite, resume
+from jaxfdsl import nonfinite, provenance, resume
 from jaxfdsl.checkpoint import FULL, Checkpoints
 from jaxfdsl.config import ConfigError
 from jaxfdsl.experiment import Experiment
@@ -22,7 +22,10 @@ class Keeper:
 
     def __init__(self, parts: Experiment, saved: Checkpoints, settle: Callable[[], None]):
         self._saved, self._settle = saved, settle
-        self._meta = resume.meta(parts)
+        found = saved.newest_meta()  # of a run that goes on: its ancestors may be gone by now
+        init_from = parts.config.init_from
+        chain = provenance.recorded(found[1]) if found else provenance.ancestors(init_from)
+        self._meta = {**resume.meta(parts), "ancestors": chain}
 
     def save(
         self, step: int, state: State, results: Mapping[str, float] = {}, *, due: bool = False

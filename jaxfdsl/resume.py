@@ -15,7 +15,7 @@ from jaxfdsl import checkpoint
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.experiment import Experiment
-from jaxfdsl.interop import timm
+from jaxfdsl.interop import weights
 from jaxfdsl.models import transfer
 from jaxfdsl.state import State
 
@@ -112,7 +112,7 @@ def initial_state(run: Experiment) -> tuple[State, str]:
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(
             f"init_from={path!r} cannot be used: {error}; type the workdir of a run of this model, "
-            "or a .safetensors file with timm's names."
+            "or ViT weights of timm, Hugging Face, big_vision or DINOv2 (a file, or a folder)."
         ) from error
     state = run.start()
     for name in ("params", "ema"):
@@ -122,9 +122,9 @@ def initial_state(run: Experiment) -> tuple[State, str]:
 
 
 def _load(path: str, run: Experiment) -> tuple[Any, str]:
-    """The weights of one of our runs, or of a safetensors file in timm's names."""
-    if path.endswith(".safetensors") or (epath.Path(path) / timm.FILE).exists():
-        return timm.load(path, run.model.design.size.num_heads)
+    """The weights of one of our runs, or of another program."""
+    if weights.is_foreign(path):
+        return weights.load(path, run.model.design.size.num_heads)
     return checkpoint.load_params(path)
 
 

@@ -5,12 +5,10 @@ With mean pooling the last norm is timm's `fc_norm`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors.numpy
-from etils import epath
 
 from jaxfdsl.models.blocks import unstack_blocks
 
@@ -89,7 +87,7 @@ def to_timm(params: Mapping) -> dict[str, np.ndarray]:
     """Our parameters, blocks stacked or not, as timm's flat state dict of contiguous arrays; the
     head of each patch, which timm's models lack, is left out.
     """
-    flat = _flatten({k: v for k, v in unstack_blocks(params).items() if k != "patch_head"})
+    flat = flatten({k: v for k, v in unstack_blocks(params).items() if k != "patch_head"})
     pooled = "cls_token" not in flat
     state = {}
     for name, value in flat.items():
@@ -105,36 +103,66 @@ def from_timm(state: Mapping[str, np.ndarray], num_heads: int) -> dict:
 
     Raises ValueError that lists every name that the table does not have.
     """
-    params: dict = {}
-    unknown = []
+    flat, unknown = to_ours(state, num_heads)
+    if unknown:
+        raise ValueError(f"not parameters of a timm vit_* model: {listed(unknown)}.")
+    return nested(flat)
+
+
+def to_ours(
+    state: Mapping[str, np.ndarray], num_heads: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Our flat parameters ("blocks_0/norm1/scale") and, by their own names, the arrays that have
+    no place among them; one that does not divide into the heads is left as it is.
+    """
+    ours: dict[str, np.ndarray] = {}
+    unknown = {}
     for name, value in state.items():
         try:
             row, i = _find(re.sub(r"^fc_norm\.", "norm.", name), "timm")
         except KeyError:
-            unknown.append(name)
+            unknown[name] = value
             continue
-        *path, leaf = row.ours.format(i=i).split("/")
-        node = params
-        for part in path:
-            node = node.setdefault(part, {})
-        node[leaf] = row.back(np.asarray(value), num_heads)
-    if unknown:
-        raise ValueError(f"not parameters of a timm vit_* model: {', '.join(sorted(unknown))}.")
-    return params
+        try:
+            ours[row.ours.format(i=i)] = row.back(value, num_heads)
+        except (ValueError, IndexError):
+            ours[row.ours.format(i=i)] = value
+    return ours, unknown
 
 
-def load(path: epath.PathLike, num_heads: int) -> tuple[dict, str]:
-    """The weights of a `.safetensors` file, or of a folder with `model.safetensors`, and its path.
+def folded(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A state dict of DINOv2 or DeiT III as a plain ViT's: LayerScale (`ls1.gamma`, `gamma_1`) is
+    multiplied into the linear map before it, and the mask token, which takes no part, left out.
 
-    Raises ValueError for names that are not a timm `vit_*` model's, FileNotFoundError.
+    Raises ValueError for registers and distillation, whose tokens our models do not have.
     """
-    file = epath.Path(path)
-    file = file / FILE if file.is_dir() else file
-    try:
-        state = safetensors.numpy.load(file.read_bytes())
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{file} is not a safetensors file ({error})") from error
-    return from_timm(state, num_heads), str(file)
+    tokens = {"register_tokens", "reg_token", "dist_token"} & set(state)
+    if tokens:
+        raise ValueError(f"it has tokens that our models do not have ({', '.join(sorted(tokens))})")
+    plain = {n: x for n, x in state.items() if n != "mask_token"}
+    # In the files that DINOv2's training writes, blocks lie in chunks.
+    plain = {re.sub(r"^blocks\.\d+\.(\d+\.)", r"blocks.\1", n): x for n, x in plain.items()}
+    for name in list(plain):
+        found = re.fullmatch(r"(blocks\.\d+)\.(?:ls(\d)\.gamma|gamma_(\d))", name)
+        if not found:
+            continue
+        linear = f"{found[1]}.{'attn.proj' if (found[2] or found[3]) == '1' else 'mlp.fc2'}"
+        kernel, bias = (plain.get(f"{linear}.{leaf}") for leaf in ("weight", "bias"))
+        gamma = plain[name]
+        if kernel is None or bias is None or not gamma.shape == bias.shape == kernel.shape[:1]:
+            continue  # listed as a name that has no place
+        del plain[name]
+        plain[f"{linear}.weight"], plain[f"{linear}.bias"] = kernel * gamma[:, None], bias * gamma
+    return plain
+
+
+def listed(names: Iterable[str]) -> str:
+    """The names in order; those of later blocks are counted behind the first one's."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(re.sub(r"\d+(?=[./])", "{i}", name), []).append(name)
+    more = {members[0]: len(members) - 1 for members in groups.values()}
+    return ", ".join(f"{name} (and {n} like it)" if n else name for name, n in more.items())
 
 
 def _find(name: str, side: str) -> tuple[Row, str]:
@@ -146,9 +174,22 @@ def _find(name: str, side: str) -> tuple[Row, str]:
     raise KeyError(name)
 
 
-def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    """Nested parameters by their paths, "blocks_0/norm1/scale"."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         inside = isinstance(value, Mapping)
-        flat |= _flatten(value, f"{prefix}{name}/") if inside else {f"{prefix}{name}": value}
+        flat |= flatten(value, f"{prefix}{name}/") if inside else {f"{prefix}{name}": value}
     return flat
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    params: dict[str, Any] = {}
+    for name, value in flat.items():
+        *path, leaf = name.split("/")
+        node = params
+        for part in path:
+            node = node.setdefault(part, {})
+        node[leaf] = value
+    return params

@@ -1,5 +1,6 @@
 """Weights of one model as the start of another: new heads, resized positions."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,8 +37,8 @@ def adapt(
     """`loaded` with the structure and shapes of `fresh`, and a phrase for each change made.
 
     The heads, unless `keep_heads`, and the class token, where `loaded` has none, are `fresh`'s own
-    leaves, which may be shapes alone. Raises ValueError that names the first parameter that does
-    not fit.
+    leaves, which may be shapes alone. Raises ValueError that names every parameter that does not
+    fit.
     """
     params, phrases = unstack_blocks(loaded), []
     prefix, new_prefix = ("cls_token" in tree for tree in (params, fresh))
@@ -61,9 +62,8 @@ def adapt(
             params[name] = kept or fresh[name]
             words = f"{name.replace('_', ' ')} {'kept' if kept else 'new'}"
             phrases.append(f"{words} ({fresh[name]['bias'].shape[0]} classes)")
-    params = stack_blocks(params) if "blocks" in fresh else params
     _check(params, fresh)
-    return params, phrases
+    return stack_blocks(params) if "blocks" in fresh else params, phrases
 
 
 def _without(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -72,12 +72,25 @@ def _without(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _check(params: Any, fresh: Any) -> None:
     ours, theirs = (_shapes(tree) for tree in (fresh, params))
+    alike: dict[tuple[str, str], list[str]] = {}
     for name in sorted({*ours, *theirs}):
         if ours.get(name) != theirs.get(name):
             there, here = (str(s.get(name, "absent")) for s in (theirs, ours))
-            raise ValueError(f"{name} is {there} there and {here} here")
+            generic = re.sub(r"^(blocks[_.])\d+", r"\1{i}", name)
+            alike.setdefault((generic, f"is {there} there and {here} here"), []).append(name)
+    if alike:
+        more = {names[0]: len(names) - 1 for names in alike.values()}
+        rest = {name: f" (and {n} block{'s'[: n > 1]} like it)" for name, n in more.items() if n}
+        lines = [f"{n[0]} {how}{rest.get(n[0], '')}" for (_, how), n in alike.items()]
+        raise ValueError(", ".join(lines))
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of all parameters, with one entry a block."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {"/".join(e.key for e in path): tuple(np.shape(x)) for path, x in leaves}
+    shapes = {"/".join(e.key for e in path): tuple(np.shape(x)) for path, x in leaves}
+    stacked = {name: shapes.pop(name) for name in list(shapes) if name.startswith("blocks/")}
+    for name, (depth, *shape) in stacked.items():
+        rest = name.removeprefix("blocks/")
+        shapes |= {f"blocks_{i}/{rest}": tuple(shape) for i in range(depth)}
+    return shapes

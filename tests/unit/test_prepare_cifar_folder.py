@@ -57,7 +57,7 @@ def test_cifar10_keeps_every_pixel_id_and_name(tmp_path):
 def test_cifar10_is_in_the_order_that_everyone_has(tmp_path):
     """The first of tfds.load("cifar10", split="train"), as printed in many tutorials."""
     data = np.zeros((50_000, 3073), np.uint8).tobytes()
-    (order,) = shards._parts(cifar._Images("train", data, ["label"], ""))
+    (order,) = shards.order_in_files(cifar._Images("train", data, ["label"], ""))
     assert order[:5] == [16399, 1680, 47917, 17307, 27051]
 
 

@@ -68,7 +68,7 @@ def write(
     _check_room(made, splits, work, final)
     infos = dict(there)
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        ahead = functools.partial(_ahead, pool, _AHEAD * (threads or os.cpu_count() or 1))
+        ahead = functools.partial(look_ahead, pool, _AHEAD * (threads or os.cpu_count() or 1))
         for split in splits:
             done = _write_split(made, split, work, final, ahead)
             _check_broken(split, done, max_corrupt, tell)
@@ -103,8 +103,8 @@ def _write_split(
         for old in work.glob(f"{made.name}-{split.name}.*"):
             old.unlink()
         plan.write_text(split.fingerprint)
-    parts = _parts(split)
-    record = functools.partial(_record, split, _serializer(made))
+    parts = order_in_files(split)
+    record = functools.partial(_record, split, serializer(made))
     done = []
     with tqdm(total=len(split.keys), desc=split.name, unit=" images", smoothing=0.05) as bar:
         for place, path in zip(parts, _paths(made, split.name, len(parts)), strict=True):
@@ -115,7 +115,7 @@ def _write_split(
                 bar.update(len(place))
                 continue
             done.append(_write_shard(work / path, ahead(record, place), bar))
-            _save(notes, json.dumps(dataclasses.asdict(done[-1])))
+            save(notes, json.dumps(dataclasses.asdict(done[-1])))
             os.replace(work / f"{path}.part", work / path)
     return done
 
@@ -156,7 +156,7 @@ def _record(
     return key, serialize(example), "re-encoded" if changed else ""
 
 
-def _ahead(
+def look_ahead(
     pool: ThreadPoolExecutor, count: int, function: Callable, items: Iterable[Any]
 ) -> Iterator[Any]:
     """`map` over a pool that holds no more than `count` results."""
@@ -169,7 +169,7 @@ def _ahead(
         yield waiting.popleft().result()
 
 
-def _parts(split: Split) -> list[list[int]]:
+def order_in_files(split: Split) -> list[list[int]]:
     """Which images each file holds, in order: TFDS's own order and boundaries."""
     from tensorflow_datasets.core import hashing
     from tensorflow_datasets.core.utils import shard_utils
@@ -199,7 +199,7 @@ def _paths(made: DataSet, split: str, count: int) -> list[str]:
     return [path.name for path in _template(made, split).sharded_filepaths(count)]
 
 
-def _serializer(made: DataSet) -> Callable[[dict[str, Any]], bytes]:
+def serializer(made: DataSet) -> Callable[[dict[str, Any]], bytes]:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import example_serializer
 
@@ -298,7 +298,7 @@ def _check_broken(
     )
 
 
-def _save(path: pathlib.Path, text: str) -> None:
+def save(path: pathlib.Path, text: str) -> None:
     """A file that is there whole or not at all."""
     part = path.with_name(f"{path.name}.part")
     part.write_text(text)

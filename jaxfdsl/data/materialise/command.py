@@ -1,0 +1,68 @@
+"""What `jaxfdsl materialise` does with its options."""
+
+import ast
+import shlex
+from typing import Any
+
+from jaxfdsl import compile_cache, generators
+from jaxfdsl.config import ConfigError
+from jaxfdsl.data.materialise import SHARD_IMAGES
+from jaxfdsl.data.materialise.write import check_target, materialise
+
+_OWN = {"instances": "instances", "num_classes": "classes", "size": "size"}
+
+
+def run(options: Any) -> None:
+    """Write what was asked for."""
+    check_target(options.to)
+    for field in ("classes", "instances", "size"):
+        value = getattr(options, field)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{field}={value}: type 1 or more, or leave it out.")
+    compile_cache.enable()
+    dataset = generators.load(
+        options.name,
+        num_classes=options.classes,
+        size=options.size,
+        instances="published" if options.instances is None else options.instances,
+        **_settings(options.option),
+    )
+    manifest = materialise(
+        dataset,
+        options.to,
+        options.out,
+        shard_images=options.shard_images,
+        command=_command(options),
+    )
+    print(
+        f"{manifest.out}: {len(dataset):,} images of {dataset.name}, files {len(manifest.files):,}"
+    )
+
+
+def _settings(given: list[str]) -> dict[str, Any]:
+    """`--option key=value` as `generators.load` takes them."""
+    settings = {}
+    for one in given:
+        name, sign, text = one.partition("=")
+        if not sign or not name:
+            raise ConfigError(f"--option {one}: type --option name=value, such as weights=none.")
+        if name in _OWN:
+            raise ConfigError(f"--option {one}: type --{_OWN[name]}={text}.")
+        try:
+            settings[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            settings[name] = text
+    return settings
+
+
+def _command(options: Any) -> str:
+    """The command without its folder: equal for equal data sets."""
+    words = ["jaxfdsl", "materialise", options.name, "--to", options.to]
+    for field in ("classes", "instances", "size"):
+        if getattr(options, field) is not None:
+            words += [f"--{field}", str(getattr(options, field))]
+    if options.shard_images != SHARD_IMAGES:
+        words += ["--shard_images", str(options.shard_images)]
+    for one in options.option:
+        words += ["--option", one]
+    return shlex.join(words)
