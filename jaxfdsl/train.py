@@ -53,7 +53,6 @@ def run(config: ConfigDict, workdir: str, given: Given | None = None) -> dict[st
     profile.check(config, parts.total_steps)
     with keeping.opened(config, folder, say) as saved:
         found = saved.newest_meta()
-        due = bool(found and found[1].get("evaluation_due"))
         if found:
             resume.check(found, parts, folder)
             summary = resume.finished(folder, parts)
@@ -72,6 +71,7 @@ def run(config: ConfigDict, workdir: str, given: Given | None = None) -> dict[st
             writers.write_whole(folder / "config.json", resume.config_file(parts.config))
             if start == 0:
                 _gallery(parts, folder)
+        due = bool(found and found[0] == start and found[1].get("evaluation_due"))
         state, step, results = _train(parts, state, start, saved, folder, due=due)
         saved.check(wait=True)  # before it is said that all is saved
         return _report(parts, folder, saved, state, step, results)
