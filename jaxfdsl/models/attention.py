@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 # As timm draws every linear weight; its truncation at +-2 is a hundred deviations away.
 LINEAR_INIT = nnx.initializers.normal(0.02)
@@ -50,18 +50,31 @@ def attend(
     """
     if kind == "cudnn":
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    return jnp.einsum("bhqk,bkhd->bqhd", weigh(q, k).astype(v.dtype), v)
+
+
+def weigh(q: Float[Array, "B N H d"], k: Float[Array, "B N H d"]) -> Float32[Array, "B H N N"]:
+    """The attention probabilities softmax(q k^T / sqrt(d)), queries before keys."""
     q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
     logits = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+    return jax.nn.softmax(logits, axis=-1)
 
 
 class Attention(nnx.Module):
     """Self-attention over (B, N, D); parameters `qkv` (D, 3, H, d) and `proj` (H, d, D)."""
 
-    def __init__(self, width: int, num_heads: int, kind: str, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        kind: str,
+        dtype,
+        init: Callable[..., jax.Array] = LINEAR_INIT,
+        *,
+        rngs: nnx.Rngs,
+    ):
         head_width = width // num_heads
-        options = {"dtype": dtype, "kernel_init": LINEAR_INIT, "rngs": rngs}
+        options = {"dtype": dtype, "kernel_init": init, "rngs": rngs}
         self.kind = kind
         self.qkv = nnx.LinearGeneral(width, (3, num_heads, head_width), **options)
         self.proj = nnx.LinearGeneral((num_heads, head_width), width, axis=(-2, -1), **options)
