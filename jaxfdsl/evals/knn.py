@@ -49,16 +49,31 @@ def predict(
         raise TooFew(
             f"k={tuple(k)} goes beyond the {len(train.labels)} training images: type k up to that."
         )
-    near = np.sort(_candidates(train.values, queries, min(max(k) + _SPARE, len(train.labels))))
+    near, similar = neighbours(train.values, queries, max(k))
     winners = []
     for first in range(0, len(queries), _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
-        similar = _similar(queries[part], train.values[near[part]])
-        order = np.argsort(-similar, axis=1, kind="stable")
-        labels = np.take_along_axis(train.labels[near[part]], order, axis=1)
-        weights = np.exp(np.take_along_axis(similar, order, axis=1) / temperature)
+        labels, weights = train.labels[near[part]], np.exp(similar[part] / temperature)
         winners.append([_winners(labels[:, :n], weights[:, :n], train.num_classes) for n in k])
     return {n: np.concatenate([each[place] for each in winners]) for place, n in enumerate(k)}
+
+
+def neighbours(
+    values: Float32[np.ndarray, "m D"], queries: Float32[np.ndarray, "n D"], count: int
+) -> tuple[Int32[np.ndarray, "n {count}"], Float64[np.ndarray, "n {count}"]]:
+    """The numbers of each query's `count` nearest of `values`, nearest first, and their cosines.
+
+    Of equally similar ones that of the lower number is nearer.
+    """
+    found = np.sort(_candidates(values, queries, min(count + _SPARE, len(values))))
+    near, nearness = [], []
+    for first in range(0, len(queries), _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        similar = _similar(queries[part], values[found[part]])
+        order = np.argsort(-similar, axis=1, kind="stable")[:, :count]
+        near.append(np.take_along_axis(found[part], order, axis=1))
+        nearness.append(np.take_along_axis(similar, order, axis=1))
+    return np.concatenate(near), np.concatenate(nearness)
 
 
 def _similar(

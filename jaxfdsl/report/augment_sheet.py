@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import generators
+from jaxfdsl import generators, whole_file
 from jaxfdsl.data import augment
 from jaxfdsl.data.augment import colour, jitter, neighbours, rand_augment
 
@@ -37,7 +37,7 @@ def write(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
         for line, image in enumerate(images):
             sheet.paste(Image.fromarray(image), (left, top + TITLE + line * step))
     small = sheet.quantize(palette=sheet.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
-    with epath.Path(path).open("wb") as file:
+    with whole_file.written(path) as file:
         small.save(file, "PNG", optimize=True)
     return np.asarray(sheet)
 

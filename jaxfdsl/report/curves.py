@@ -87,7 +87,7 @@ def _line(axes: Any, points: np.ndarray, run: str, metric: str, color: str) -> N
     step, value = points.T
     if metric in ("loss", "top1", "miou") and len(step) > _SMOOTHED:
         axes.plot(step, value, color=color, alpha=0.25, linewidth=0.8)
-        value = _running_mean(value, len(value) // 50)
+        value = running_mean(value, len(value) // 50)
     style: dict[str, Any] = {"color": color, "linewidth": 1.6}
     second = metric in ("top5", "pixel_accuracy")
     style["linestyle"] = "--" if second else "-"
@@ -103,7 +103,7 @@ def _label(run: str, metric: str, last: float) -> str:
     return f"{run} {names[metric]}: {last:.1%}" if metric in names else f"{run}: {last:.3g}"
 
 
-def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
+def running_mean(values: np.ndarray, width: int) -> np.ndarray:
     """Mean over up to 2 * width + 1 points around each."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     place = np.arange(len(values))

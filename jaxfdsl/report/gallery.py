@@ -12,9 +12,11 @@ from etils import epath
 from jaxtyping import Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxfdsl.data.sources import Source
+from jaxfdsl import terminal, whole_file
+from jaxfdsl.data.sources import Rows, Source
 
 CELL, GAP, LEFT, TOP = 96, 3, 36, 44  # pixels
+_AT_ONCE = 100  # images drawn by a call: a page of ten by ten is one
 _INK, _PAPER, _EMPTY = (70, 70, 70), (255, 255, 255), (238, 238, 238)
 
 
@@ -28,8 +30,11 @@ def write(
     count = max(1, columns // 2) if masked else columns
     single = not source.scenes and source.num_examples == source.num_classes
     wanted = rows * count if single else rows
-    images = _instances(source, wanted if source.scenes else min(wanted, source.num_classes), count)
+    classes = source.num_classes or wanted  # images without labels have recipes
+    images = _instances(source, wanted if source.scenes else min(wanted, classes), count)
     title = "a row a category, a column an instance"
+    if not source.num_classes:
+        title = "a row a recipe, a column an image"
     if single:  # one image a category: a cell each
         cells = np.concatenate(images)
         images = np.split(cells, range(count, len(cells), count))
@@ -39,7 +44,7 @@ def write(
     if masked:
         title, columns = f"{title}, each beside its mask", 2 * count
     picture = compose(images, f"{source.name}: {title}", columns)
-    with epath.Path(path).open("wb") as file:
+    with whole_file.written(path) as file:
         Image.fromarray(picture).save(file, "PNG")
     return picture
 
@@ -47,7 +52,7 @@ def write(
 def _instances(source: Source, categories: int, count: int) -> list[UInt8[np.ndarray, "n S S C"]]:
     parts = [source.rows_of(category, count) for category in range(categories)]
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    fields = jax.device_get(jax.jit(source.fields)(rows, source.table))
+    fields = _drawn(source, rows)
     images = fields["image"]
     if "mask" in source.targets:
         colour = np.broadcast_to(images, (*images.shape[:3], 3))
@@ -55,6 +60,18 @@ def _instances(source: Source, categories: int, count: int) -> list[UInt8[np.nda
     shown = len(images) // len(fields["image"])
     lengths = [shown * len(next(iter(part.values()))) for part in parts]
     return np.split(images, np.cumsum(lengths)[:-1])
+
+
+def _drawn(source: Source, rows: Rows) -> dict[str, np.ndarray]:
+    """The fields of many rows, so many at a time as a device has room for."""
+    draw, total = jax.jit(source.fields), len(next(iter(rows.values())))
+    drawn = []
+    with terminal.progress(total, desc=source.name, unit="images") as bar:
+        for start in range(0, total, _AT_ONCE):
+            part = {name: values[start : start + _AT_ONCE] for name, values in rows.items()}
+            drawn.append(jax.device_get(draw(part, source.table)))
+            bar.update(len(next(iter(part.values()))))
+    return {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}
 
 
 def painted(masks: Integer[np.ndarray, "n S S"]) -> UInt8[np.ndarray, "n S S 3"]:

@@ -1,4 +1,4 @@
-"""The metrics of a run: `metrics.jsonl`, which is the truth, and TensorBoard's copy of it."""
+"""The metrics of a run: `metrics.jsonl`, which is the truth, and its copies elsewhere."""
 
 import contextlib
 import json
@@ -19,11 +19,17 @@ class MetricsWriter:
     """Appends one JSON object a line, `{"step": 50, "train/loss": 2.3, ...}`.
 
     Lines of steps after `restored_step` belong to a run that was cut off and are dropped, so that a
-    resumed run leaves the file that an unbroken one would leave.
+    resumed run leaves the file that an unbroken one would leave. TensorBoard has a copy, and so has
+    `online`, a writer with the methods of `EventWriter`.
     """
 
     def __init__(
-        self, workdir: epath.PathLike, *, tensorboard: bool = True, restored_step: int = 0
+        self,
+        workdir: epath.PathLike,
+        *,
+        tensorboard: bool = True,
+        restored_step: int = 0,
+        online: Any = None,
     ):
         folder = epath.Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +39,8 @@ class MetricsWriter:
         bucket = "://" in str(folder)
         self._file = None if bucket else self._path.open("a")
         self._text = self._path.read_text() if bucket and self._path.exists() else ""
-        self._events = EventWriter(folder, restored_step + 1) if tensorboard else None
+        events = EventWriter(folder, restored_step + 1) if tensorboard else None
+        self._copies = [copy for copy in (events, online) if copy]
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """One line of numbers; one that is not finite becomes null, for which JSON has no word."""
@@ -46,24 +53,24 @@ class MetricsWriter:
         else:
             self._text += text
             self._path.write_text(self._text)
-        if self._events:
+        for copy in self._copies:
             for name, value in numbers.items():
-                self._events.scalar(step, name, value)
-            self._events.flush()
+                copy.scalar(step, name, value)
+            copy.flush()
 
     def image(self, step: int, name: str, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
-        """A picture, for TensorBoard alone."""
-        if self._events:
-            self._events.image(step, name, pixels)
+        """A picture, for the copies alone."""
+        for copy in self._copies:
+            copy.image(step, name, pixels)
 
     def text(self, step: int, name: str, text: str) -> None:
-        """A text, for TensorBoard alone."""
-        if self._events:
-            self._events.text(step, name, text)
+        """A text in Markdown, for the copies alone."""
+        for copy in self._copies:
+            copy.text(step, name, text)
 
     def close(self) -> None:
         """Closes the files; what a full disk refused has been raised by `write`."""
-        for file in (self._file, self._events):
+        for file in (self._file, *self._copies):
             with contextlib.suppress(OSError):
                 if file:
                     file.close()
@@ -77,9 +84,10 @@ def read(workdir: epath.PathLike) -> list[dict[str, Any]]:
     lines = []
     for text in path.read_text().splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:  # the last line of a killed run may be cut
             break
+        lines += [line] if isinstance(line, dict) else []
     return lines
 
 

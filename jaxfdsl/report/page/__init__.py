@@ -1,0 +1,1 @@
+"""`jaxfdsl report`: one HTML file about one or several runs, read from what they left."""
