@@ -3,15 +3,16 @@
 import hashlib
 import os
 import pathlib
-import zipfile
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Float
 
-from . import contour_files
+from . import contour_files, npz
 from .drawing.chaos import MAX_MAPS
 from .formulas.systems import Category, quantise_system
+
+LARGEST = 2**30  # bytes of a table; a million systems take 0.4 GB
 
 
 def from_numbers(family: Any, numbers: np.ndarray) -> Any:
@@ -49,7 +50,11 @@ def read_published(path: str | os.PathLike) -> Any:
     files = _files(path)
     if contour_files.is_contour(files[0]):
         return contour_files.read(files)
-    return from_systems(read_systems(path))
+    systems = read_systems(path)
+    try:
+        return from_systems(systems)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def read_systems(path: str | os.PathLike) -> list[Float[np.ndarray, "_ k"]]:
@@ -78,7 +83,7 @@ def _files(path: str | os.PathLike) -> list[pathlib.Path]:
 
 def _read_file(file: pathlib.Path) -> Float[np.ndarray, "n k"]:
     rows: list[list[float]] = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(contour_files.lines_of(file), 1):
         if not line.strip():
             continue
         cells = line.split(",")
@@ -109,7 +114,7 @@ def _read_file(file: pathlib.Path) -> Float[np.ndarray, "n k"]:
     return system
 
 
-def save(path: str | os.PathLike, table: Any) -> None:
+def save(path: str | os.PathLike | IO[bytes], table: Any) -> None:
     """Writes a table as .npz."""
     np.savez_compressed(path, **table._asdict())
 
@@ -118,13 +123,12 @@ def load(path: str | os.PathLike, kind: Any = Category) -> Any:
     """Reads a table written by `save`, a `kind` (a family's `Category`). ValueError names the file
     and what is wrong with it.
     """
-    arrays: dict[str, np.ndarray] = {}
     with open(path, "rb") as raw:
         try:
-            with np.load(raw, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in kind._fields if name in file}
-        except (zipfile.BadZipFile, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a whole .npz file ({error})") from None
+            arrays = npz.read(raw, kind._fields.__contains__, LARGEST)
+        except Exception as error:  # whatever a damaged file makes of zlib, zipfile and NumPy
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"{path} is not a whole .npz file ({reason})") from None
     missing = [name for name in kind._fields if name not in arrays]
     if missing:
         raise ValueError(

@@ -28,8 +28,16 @@ CENTRE = 256.0  # of files that give none, as SegRCDB's, whose objects stand any
 
 def is_contour(file: pathlib.Path) -> bool:
     """Whether the first cell of a category file is a parameter's name."""
-    with open(file) as lines:
+    with open(file, errors="replace") as lines:
         return lines.readline().split(",")[0].strip() in KEYS
+
+
+def lines_of(file: pathlib.Path) -> list[str]:
+    """The lines of a text file. ValueError names one that is none."""
+    try:
+        return file.read_text().splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: not a text file") from None
 
 
 def read(files: Sequence[pathlib.Path]) -> Category:
@@ -40,11 +48,7 @@ def read(files: Sequence[pathlib.Path]) -> Category:
 
 def _read_file(file: pathlib.Path) -> dict[str, np.ndarray]:
     values = {"start_pos_w": CENTRE, "start_pos_h": CENTRE}
-    try:
-        lines = file.read_text().splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"{file}: not a text file") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines_of(file), 1):
         if not line.strip():
             continue
         key, _, text = (cell.strip() for cell in line.partition(","))

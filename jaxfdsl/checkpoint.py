@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as managers
 
+from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.report import writers
 from jaxfdsl.state import State
@@ -275,9 +276,20 @@ def load_params(path: epath.PathLike) -> tuple[Any, str]:
 
 
 def load_meta(path: epath.PathLike) -> dict[str, Any]:
-    """The metadata of the checkpoint that `load_params` would read. Raises FileNotFoundError."""
+    """The metadata of the checkpoint that `load_params` would read.
+
+    Raises FileNotFoundError, and ValueError for metadata that is damaged or not that of a run.
+    """
     folder = _one_checkpoint(epath.Path(path).absolute()) / "meta"
-    return ocp.JsonCheckpointHandler().restore(folder, args=ocp.args.JsonRestore())
+    try:
+        meta = ocp.JsonCheckpointHandler().restore(folder, args=ocp.args.JsonRestore())
+        config_lib.from_json(json.dumps(meta["config"]))
+        entries = meta["config"]["data"]["sources"].values()
+        if not all(entry["kind"] for entry in entries):
+            raise ValueError("a source of no kind")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder} is not whole ({error})") from error
+    return meta
 
 
 def _one_checkpoint(path: epath.Path) -> epath.Path:

@@ -7,6 +7,7 @@ that the same command works in a checkout and, after `pip install`, in any folde
 import difflib
 import importlib.util
 import inspect
+import os
 import pathlib
 import re
 import types
@@ -15,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxfdsl.config import ConfigError, field
+from jaxfdsl.config import ConfigError, field, from_json
 
 DEFAULT = "configs/demo.py"
 
@@ -86,6 +87,19 @@ def load(path: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"--config={path}: get_config() returned {type(config).__name__}.")
     return config
+
+
+def of_workdir(workdir: str) -> ConfigDict:
+    """The config of the run in a folder; raises ConfigError where there is none."""
+    from etils import epath  # late: most command lines name a recipe
+
+    path = epath.Path(os.path.expanduser(workdir)) / "config.json"
+    if not path.exists():
+        raise ConfigError(f"{path} is not there: type the workdir of a run.")
+    try:
+        return from_json(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is no config of a run ({error}): copy it again.") from error
 
 
 def _run(file: str) -> types.ModuleType:

@@ -34,6 +34,7 @@ def lines(name: str = "exfractaldb-1k", images: int = 64, data_dir: str = "") ->
 
     Raises ValueError for an unknown name; whatever the machine lacks is said, not raised.
     """
+    generators.load(name)  # a mistake is told before the page
     yield from _versions()
     yield from _devices()
     yield from _choices()

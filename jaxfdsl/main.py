@@ -15,15 +15,16 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from jaxfdsl import config_path
+from jaxfdsl import config_path, terminal
 from jaxfdsl.config import ConfigError, default_config, field, from_json
 from jaxfdsl.launchers import Given
 
+_AFTER = "the same command continues from what was saved."
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
 
@@ -141,11 +142,6 @@ def _help() -> str:
     return f"{__doc__}\nRecipes:\n  {recipes}\nFields:\n  " + "\n  ".join(lines)
 
 
-def _fail(error: Exception) -> NoReturn:
-    print(error, file=sys.stderr)
-    raise SystemExit(2)
-
-
 def _train(command: Command) -> None:
     """Trains; a process of several that fails says so itself, and lets the others end."""
     logging.set_verbosity(logging.WARNING)  # Orbax tells thirty lines of each checkpoint
@@ -156,22 +152,26 @@ def _train(command: Command) -> None:
     try:
         train.run(*command)
     except ConfigError as error:
-        distributed.leave(2, str(error))
-    except (Exception, KeyboardInterrupt):
+        distributed.leave(terminal.BAD_INPUT, str(error))
+    except (Exception, KeyboardInterrupt) as error:
         if not jax.distributed.is_initialized():
             raise
-        distributed.leave(1, traceback.format_exc())
+        if isinstance(error, KeyboardInterrupt):
+            distributed.leave(terminal.INTERRUPTED, f"Stopped by Ctrl-C; {_AFTER}")
+        distributed.leave(terminal.FAILED, traceback.format_exc())
 
 
 def run() -> None:
     """What `python -m jaxfdsl.main` does."""
     if {"-h", "--help"} & set(sys.argv):
         return print(_help())
-    try:
-        command = parse(sys.argv)
-    except ConfigError as error:
-        _fail(error)
-    app.run(lambda _: _train(command), argv=sys.argv, flags_parser=lambda argv: list(argv[:1]))
+    with terminal.interruptible(_AFTER):
+        try:
+            command = parse(sys.argv)
+        except ConfigError as error:
+            terminal.fail(error)
+            raise SystemExit(terminal.BAD_INPUT) from error
+        app.run(lambda _: _train(command), argv=sys.argv, flags_parser=lambda argv: list(argv[:1]))
 
 
 if __name__ == "__main__":
