@@ -8,6 +8,7 @@ in it touches a device.
 
 import bisect
 import collections
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -17,6 +18,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -103,7 +105,22 @@ def _file_of(files: tuple[str, ...], row: int) -> tuple[str, int]:
 def _open(file: str) -> Any:
     import pyarrow.parquet
 
-    return pyarrow.parquet.ParquetFile(file, memory_map=True)
+    with _told(file):
+        return pyarrow.parquet.ParquetFile(file, memory_map=True)
+
+
+@contextlib.contextmanager
+def _told(file: str) -> Iterator[None]:
+    """Raises ConfigError for whatever Arrow says of a damaged file, which may be a page."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{file} cannot be read as Parquet ({reason}): copy it again, or leave it out."
+        ) from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -111,7 +128,8 @@ def _labels(files: tuple[str, ...], label: str) -> list[Any]:
     """The label column of all files."""
     labels: list[Any] = []
     for file in files:
-        labels += _open(file).read(columns=[label]).column(label).to_pylist()
+        with _told(file):
+            labels += _open(file).read(columns=[label]).column(label).to_pylist()
     return labels
 
 
@@ -141,7 +159,8 @@ class _Groups:
     def _read(self, file: str, number: int, image: str, label: str) -> tuple[Any, Any, int]:
         import pyarrow
 
-        table = _open(file).read_row_group(number, columns=[image, label]).combine_chunks()
+        with _told(file):
+            table = _open(file).read_row_group(number, columns=[image, label]).combine_chunks()
         images, labels = table.column(image).chunk(0), table.column(label).chunk(0)
         if pyarrow.types.is_struct(images.type):
             images = images.field("bytes")
@@ -164,7 +183,7 @@ def load(
     splits = _splits(entry, field)
     files = splits[entry.split]
     multi_label = _check_columns(entry, files[0], field)
-    names = _class_names(_open(files[0]).schema_arrow.metadata, entry.label)
+    names = class_names(_open(files[0]).schema_arrow.metadata, entry.label)
     num_classes = len(names) if names else _count_classes(splits, entry.label)
     labels = _labels(files, entry.label)
     digest = hashlib.sha256(json.dumps([names, _starts(files), labels]).encode()).hexdigest()
@@ -252,7 +271,7 @@ def _check_columns(entry: ConfigDict, file: str, field: str) -> bool:
     return multi_label
 
 
-def _class_names(metadata: Any, label: str) -> list[str] | None:
+def class_names(metadata: Any, label: str) -> list[str] | None:
     """Names of the label's classes as Hugging Face's `datasets` keeps them in a file's schema."""
     try:
         feature = json.loads(metadata[b"huggingface"])["info"]["features"][label]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
-from tqdm import tqdm
 
+from jaxfdsl import terminal
 from jaxfdsl.config import ConfigError
 
 Labels = Sequence[Any] | np.ndarray  # one class number a picture, or a list of them
@@ -55,8 +55,11 @@ def all_labels(records: Records) -> list[Any]:
         logging.info("reading the labels of %d images once: %.0f s", len(records), seconds)
     labels: list[Any] = []
     starts = range(0, len(records), _AT_ONCE)
-    for start in tqdm(starts, "labels", unit_scale=_AT_ONCE, disable=seconds < _SLOW):
-        labels += list(records.labels(np.arange(start, min(start + _AT_ONCE, len(records)))))
+    with terminal.progress(len(records), desc="labels", unit="images") as bar:
+        for start in starts:
+            rows = np.arange(start, min(start + _AT_ONCE, len(records)))
+            labels += list(records.labels(rows))
+            bar.update(len(rows))
     return labels
 
 

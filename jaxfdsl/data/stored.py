@@ -1,7 +1,7 @@
 """Real pictures of any stored kind as a source: which rows, decoded how, with which labels.
 
-A kind of storage (`tfds`, `folder`, `parquet`) gives `Records`; everything else is here. Worker
-processes load this module: nothing in it touches a device.
+A kind of storage (`tfds`, `folder`, `parquet`, `store`) gives `Records`; everything else is here.
+Worker processes load this module: nothing in it touches a device.
 """
 
 import dataclasses
@@ -61,10 +61,7 @@ class StoredSource(Source):
         """
         positions = np.asarray(positions, np.int64)
         samples = positions if samples is None else np.asarray(samples, np.int64)
-        if self.train:
-            places = sample_order(positions, self.num_examples, self.seed)
-        else:
-            places = positions % self.num_examples
+        places = self._places(positions)
         if self.decodes:
             return self._read(self._select(places), positions, samples)
         with _lock:
@@ -87,6 +84,12 @@ class StoredSource(Source):
     def where(self, row: int) -> str:
         """A row's data set, split and file, for messages."""
         return self.records.where(row)
+
+    def _places(self, positions: np.ndarray) -> np.ndarray:
+        """Pictures of this part, by their place in it, at positions of the stream."""
+        if self.train:
+            return sample_order(positions, self.num_examples, self.seed)
+        return positions % self.num_examples
 
     def _select(self, places: np.ndarray) -> np.ndarray:
         """Rows of the split; parts are cut from one fixed order, so that they can be disjoint."""
@@ -150,9 +153,10 @@ def load(
     train: bool,
     field: str,
     view: View | None,
+    kind: type[StoredSource] = StoredSource,
 ) -> StoredSource:
-    """The source of an entry whose records are open; raises `ConfigError` for its class list or for
-    a part that is not there.
+    """The source of an entry whose records are open, a `kind` of stored source; raises
+    `ConfigError` for its class list or for a part that is not there.
     """
     kept = None
     if entry.classes:
@@ -161,7 +165,7 @@ def load(
     total = len(kept.rows) if kept else len(records)
     skip, count = _part(entry, total, field)
     view = None if entry.size else view or View()
-    return StoredSource(
+    return kind(
         name=name,
         num_classes=num_classes,
         class_names=tuple(class_names) if class_names else None,

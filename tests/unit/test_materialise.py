@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 import tarfile
 
 import numpy as np
@@ -19,10 +20,12 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from jaxfdsl import cli, generators
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data import store
 from jaxfdsl.data.materialise import TARGETS, formats
 from jaxfdsl.data.materialise import images as drawing
 from jaxfdsl.data.materialise.write import materialise
 from jaxfdsl.data.prepare import shards
+from jaxfdsl.data.store import Writer
 from jaxfdsl.generators import dataset
 
 COUNT, CLASSES = 40, 8
@@ -161,6 +164,21 @@ def test_stock_tfds_reads_every_pixel_in_its_own_order(drawn, tmp_path):
     assert len(lines["data"]) == COUNT and lines["label"] == order[0] % CLASSES
 
 
+def test_a_store_has_categories_as_groups_in_the_order_of_the_set(drawn, tmp_path):
+    db, images = drawn
+    written(db, "store", tmp_path)
+    opened = store.open(tmp_path)
+    assert len(opened) == COUNT and len(opened.files) == 3 and len(opened.classes) == CLASSES
+    for index, data in enumerate(opened.read(range(COUNT))):
+        np.testing.assert_array_equal(pixels(data), images[index])
+    for name in ("label", "group"):
+        np.testing.assert_array_equal(opened.column(name), np.arange(COUNT) % CLASSES)
+    np.testing.assert_array_equal(opened.column("seed"), np.arange(COUNT) // CLASSES)
+    assert "drawn from formulas" in (tmp_path / "README.md").read_text()
+    lines = readme_lines(tmp_path, "Grain")
+    assert len(lines["data"]) == COUNT and lines["label"] in range(CLASSES)
+
+
 class Killed(BaseException):
     """What no handler catches."""
 
@@ -169,8 +187,8 @@ class Killed(BaseException):
 def killed_in_the_second_shard(monkeypatch, to):
     """The first file is whole; the second one stops in its midst, and leaves its beginning."""
     calls = []
-    kind = shards if to == "tfds" else formats.FORMATS[to]
-    name = "_write_shard" if to == "tfds" else "write"
+    others = {"tfds": (shards, "write_shard"), "store": (Writer, "_close_shard")}
+    kind, name = others[to] if to in others else (formats.FORMATS[to], "write")
     with monkeypatch.context() as patched:
         original = getattr(kind, name)
 
@@ -179,6 +197,7 @@ def killed_in_the_second_shard(monkeypatch, to):
             if len(calls) < 2:
                 return original(*arguments)
             places = [one for one in arguments if isinstance(one, pathlib.Path)]
+            places += [one._part() for one in arguments if isinstance(one, Writer)]
             pathlib.Path(f"{places[0]}".removesuffix(".part") + ".part").write_bytes(b"half")
             raise Killed
 
@@ -251,12 +270,16 @@ def test_scenes_keep_their_labels_and_masks(tmp_path, monkeypatch):
         (["fractaldb-1k", "--to", "parkett"], "did you mean 'parquet'"),
         (["fractaldb-1k", "--to", "folder", "--instances", "0"], "--instances=0: type 1 or more"),
         (["fractaldb-1k", "--to", "folder", "--shard_images", "0"], "--shard_images=0"),
+        (["fractaldb-1k", "--to", "folder", "--beam", "runner=SparkRunner"], "type --to tfds"),
+        (["fractaldb-1k", "--to", "tfds", "--beam", "runner=SparkRunner"], '"jaxfdsl[beam]"'),
         (["fractaldb-1k", "--to", "folder", "--option", "pattern"], "type --option name=value"),
         (["fractaldb-1k", "--to", "folder", "--option", "size=8"], "type --size=8"),
         (["fractaldb-1k", "--to", "folder", "--option", "patern=point"], "no option 'patern'"),
+        (["segrcdb", "--to", "store", "--instances", "3"], "a store has one label an image"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_written(tmp_path, capsys, words, said):
+def test_mistakes_are_said_before_anything_is_written(tmp_path, capsys, monkeypatch, words, said):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)  # as where the extra is not installed
     with pytest.raises(SystemExit):
         cli.run(["materialise", *words, "--out", str(tmp_path / "new")])
     assert said in capsys.readouterr().err

@@ -22,7 +22,7 @@ from jaxfdsl.data import prepare
 from jaxfdsl.data.prepare import shards
 from tensorflow_datasets.core.utils import shard_utils
 shard_utils.ShardConfig.calculate_number_shards = lambda *sizes, **options: 3
-write, calls = shards._write_shard, []
+write, calls = shards.write_shard, []
 def until_the_third(path, records, bar):
     calls.append(path)
     if len(calls) == 3:
@@ -31,7 +31,7 @@ def until_the_third(path, records, bar):
             file.write("half of a file")
         os.kill(os.getpid(), signal.SIGKILL)
     return write(path, records, bar)
-shards._write_shard = until_the_third
+shards.write_shard = until_the_third
 prepare.imagenet2012(*sys.argv[1:], allow_partial=True, threads=1)
 """
 
@@ -88,7 +88,7 @@ def test_a_set_is_readable_only_once_it_is_whole(tmp_path, monkeypatch, last):
             run(tmp_path / "tars", tmp_path)
     assert (final / "imagenet2012-train.array_record-00000-of-00003").exists()
     assert not (final / "dataset_info.json").exists()
-    monkeypatch.setattr(shards, "_write_shard", None)  # nothing is left to write
+    monkeypatch.setattr(shards, "write_shard", None)  # nothing is left to write
     assert run(tmp_path / "tars", tmp_path) == str(final)
     assert sizes(final) == {"train": 12, "validation": 5}
     assert len(list(tfds.builder_from_directory(final).as_data_source("train"))) == 12

@@ -7,6 +7,7 @@ from typing import Any
 from jaxfdsl import compile_cache, generators
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data.materialise import SHARD_IMAGES
+from jaxfdsl.data.materialise.manifest import Manifest
 from jaxfdsl.data.materialise.write import check_target, materialise
 
 _OWN = {"instances": "instances", "num_classes": "classes", "size": "size"}
@@ -20,23 +21,38 @@ def run(options: Any) -> None:
         if value is not None and value < 1:
             raise ConfigError(f"--{field}={value}: type 1 or more, or leave it out.")
     compile_cache.enable()
-    dataset = generators.load(
-        options.name,
-        num_classes=options.classes,
-        size=options.size,
-        instances="published" if options.instances is None else options.instances,
+    arguments = {
+        "num_classes": options.classes,
+        "size": options.size,
+        "instances": "published" if options.instances is None else options.instances,
         **_settings(options.option),
-    )
-    manifest = materialise(
-        dataset,
-        options.to,
-        options.out,
-        shard_images=options.shard_images,
-        command=_command(options),
-    )
+    }
+    asked = {"shard_images": options.shard_images, "command": _command(options)}
+    if options.beam:
+        manifest = _with_beam(options, arguments, asked)
+    else:
+        dataset = generators.load(options.name, **arguments)
+        manifest = materialise(dataset, options.to, options.out, **asked)
+    held = manifest.asked
     print(
-        f"{manifest.out}: {len(dataset):,} images of {dataset.name}, files {len(manifest.files):,}"
+        f"{manifest.out}: {held['images']:,} images of {held['data_set']}, "
+        f"files {len(manifest.files):,}"
     )
+
+
+def _with_beam(options: Any, arguments: dict[str, Any], asked: dict[str, Any]) -> Manifest:
+    if options.to != "tfds":
+        raise ConfigError(f"--beam writes TFDS's layout, not {options.to}: type --to tfds.")
+    try:
+        from jaxfdsl.data.materialise import beam
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("apache_beam"):
+            raise
+        raise ConfigError(
+            '--beam needs Apache Beam: type pip install "jaxfdsl[beam]" in an environment of its '
+            "own, as it pins other packages."
+        ) from error
+    return beam.write(options.name, options.out, beam_options=options.beam, **asked, **arguments)
 
 
 def _settings(given: list[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import abc
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ from typing import Any
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data.materialise.images import Sample, mask_type
+from jaxfdsl.data.prepare.shards import save
 
 _BLOCK = 512  # of a tar
 _DISK_BLOCK = 4096  # of most file systems: what a small file takes
@@ -57,9 +59,7 @@ class WebDataset(Format):
         with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
             for one in samples:
                 for ending, data in self._members(one).items():
-                    entry = tarfile.TarInfo(f"{one.key}.{ending}")
-                    entry.size, entry.mode = len(data), 0o644
-                    tar.addfile(entry, io.BytesIO(data))
+                    add_member(tar, f"{one.key}.{ending}", data)
 
     def _members(self, one: Sample) -> dict[str, bytes]:
         members = {"png": one.image}
@@ -83,15 +83,8 @@ class WebDataset(Format):
         return sum(_BLOCK + _up(len(data), _BLOCK) for data in self._members(one).values())
 
     def finish(self, lengths: dict[str, int]) -> None:
-        """`_info.json`, from which timm's `wds/` reader takes the number of images."""
-        split = {
-            "name": "train",
-            "num_samples": sum(lengths.values()),
-            "filenames": list(lengths),
-            "shard_lengths": list(lengths.values()),
-        }
-        text = json.dumps({"splits": {"train": split}}, indent=1)
-        (self.out / "_info.json").write_text(f"{text}\n")
+        """How many images there are."""
+        write_info(self.out, lengths)
 
 
 class Parquet(Format):
@@ -110,23 +103,7 @@ class Parquet(Format):
 
     def write(self, part: pathlib.Path, samples: Iterable[Sample]) -> None:
         """Row groups of 100 images, PNG bytes as they are."""
-        import pyarrow
-        import pyarrow.parquet
-
-        schema = self._schema()
-        rows: list[dict[str, Any]] = []
-        with pyarrow.parquet.ParquetWriter(part, schema, compression="none") as writer:
-
-            def flush() -> None:
-                if rows:
-                    writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
-                    rows.clear()
-
-            for one in samples:
-                rows.append(self._row(one))
-                if len(rows) == _ROWS:
-                    flush()
-            flush()
+        write_rows(part, self._schema(), map(self._row, samples))
 
     def _row(self, one: Sample) -> dict[str, Any]:
         row: dict[str, Any] = {
@@ -176,9 +153,9 @@ class Folder(Format):
             lines.writerow(("file_name", "sha256", "label", "category", "instance", "mask_sha256"))
             for one in samples:
                 image, mask = self._places(one)
-                _place(self.out / image, one.image)
+                place(self.out / image, one.image)
                 if one.mask is not None:
-                    _place(self.out / mask, one.mask)
+                    place(self.out / mask, one.mask)
                 labels = " ".join(map(str, one.labels))
                 sums = _sum(one.image), "" if one.mask is None else _sum(one.mask)
                 lines.writerow((image, sums[0], labels, one.category, one.instance, sums[1]))
@@ -240,6 +217,36 @@ FORMATS: dict[str, type[Format]] = {
 }
 
 
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """A file in a tar, without time or owner."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(data), 0o644
+    tar.addfile(entry, io.BytesIO(data))
+
+
+def write_info(out: pathlib.Path, lengths: dict[str, int]) -> None:
+    """`_info.json`, from which timm's `wds/` reader takes the number of images."""
+    split = {
+        "name": "train",
+        "num_samples": sum(lengths.values()),
+        "filenames": list(lengths),
+        "shard_lengths": list(lengths.values()),
+    }
+    text = json.dumps({"splits": {"train": split}}, indent=1)
+    save(out / "_info.json", f"{text}\n")
+
+
+def write_rows(part: pathlib.Path, schema: Any, rows: Iterable[dict[str, Any]]) -> None:
+    """A Parquet file in row groups of 100, so that one picture costs little to read."""
+    import pyarrow
+    import pyarrow.parquet
+
+    left = iter(rows)
+    with pyarrow.parquet.ParquetWriter(part, schema, compression="none") as writer:
+        while some := list(itertools.islice(left, _ROWS)):
+            writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
+
+
 def tfds_features(dataset: Any) -> dict[str, Any]:
     """What an example holds, in TFDS's words."""
     import numpy as np
@@ -284,7 +291,8 @@ def constants(dataset: Any) -> dict[str, Any]:
     }
 
 
-def _place(path: pathlib.Path, data: bytes) -> None:
+def place(path: pathlib.Path, data: bytes) -> None:
+    """A file that is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     part.write_bytes(data)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Int64, Shaped
 from PIL import Image
 
 from jaxfdsl.data.prepare.shards import look_ahead
@@ -39,7 +39,9 @@ class Sample:
         return len(self.image) + len(self.mask or b"") + 130
 
 
-def samples(dataset: Any, indices: Sequence[int], pool: ThreadPoolExecutor) -> Iterator[Sample]:
+def samples(
+    dataset: Any, indices: Sequence[int] | Int64[np.ndarray, " n"], pool: ThreadPoolExecutor
+) -> Iterator[Sample]:
     """The images `indices`, encoded by the pool while the device draws the next ones."""
 
     def drawn() -> Iterator[tuple[int, dict[str, np.ndarray]]]:

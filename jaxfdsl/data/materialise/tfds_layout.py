@@ -4,6 +4,7 @@ import functools
 import pathlib
 import re
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxfdsl.data.prepare import shards
 from jaxfdsl.data.prepare.split import DataSet, Split
 
 VERSION = "1.0.0"
+SPLIT = "train"
 
 
 def name_of(dataset: Any) -> str:
@@ -27,32 +29,35 @@ def write(dataset: Any, out: pathlib.Path, shard_count: int, png_bytes: int, sta
 
     TFDS shuffles by the hash of the keys; batches are drawn in the order that comes of it.
     """
-    name = name_of(dataset)
     with ThreadPoolExecutor(1) as pool:
         split = _Drawn(dataset, pool, shard_count, png_bytes, stamp)
-        made = DataSet(
-            name=name,
-            version=VERSION,
-            features=formats.tfds_features(dataset),
-            description=f"{dataset.name}, images computed from formulas: {dataset.identity()}",
-            homepage="",
-            splits=[split],
-        )
-        return shards.write(made, str(out), tell=lambda _: None)
+        return shards.write(described(dataset, [split]), str(out), tell=lambda _: None)
+
+
+def described(dataset: Any, splits: Sequence[Split] = ()) -> DataSet:
+    """The set in TFDS's words."""
+    return DataSet(
+        name=name_of(dataset),
+        version=VERSION,
+        features=formats.tfds_features(dataset),
+        description=f"{dataset.name}, images computed from formulas: {dataset.identity()}",
+        homepage="",
+        splits=splits,
+    )
 
 
 def lengths(final: str) -> dict[str, int]:
     """Images in each record file of a written set, by file name."""
     import tensorflow_datasets as tfds
 
-    split = tfds.builder_from_directory(final).info.splits["train"]
+    split = tfds.builder_from_directory(final).info.splits[SPLIT]
     return dict(zip(split.filenames, split.shard_lengths, strict=True))
 
 
 class _Drawn(Split):
     """Images by their place in the set, drawn by the batch in the order of the files."""
 
-    name = "train"
+    name = SPLIT
 
     def __init__(self, dataset: Any, pool: ThreadPoolExecutor, count: int, size: int, stamp: str):
         total = len(dataset)

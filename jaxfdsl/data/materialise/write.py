@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from jaxfdsl import terminal
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data.materialise import (
     SHARD_IMAGES,
@@ -20,7 +20,8 @@ from jaxfdsl.data.materialise import (
     loading,
     tfds_layout,
 )
-from jaxfdsl.data.materialise.manifest import NAME, Manifest, opened
+from jaxfdsl.data.materialise.manifest import NAME, Manifest, fill, opened
+from jaxfdsl.data.prepare.shards import save
 from jaxfdsl.generators import options as names
 
 
@@ -40,18 +41,20 @@ def materialise(
     holds something else, and a disk that is too small.
     """
     check_target(to)
-    if shard_images < 1:
-        raise ConfigError(f"--shard_images={shard_images}: type 1 or more.")
-    if dataset.instances is None:
-        raise ConfigError(f"{dataset.name} is endless: type --instances=N, how many to write.")
+    check_size(dataset, shard_images)
+    if to == "store":
+        from jaxfdsl.data.materialise import store_layout
+
+        store_layout.check(dataset)
     if "://" in str(out):
         raise ConfigError(f"--out={out}: type a local folder, and copy it afterwards.")
     path = pathlib.Path(out).expanduser()
-    form = None if to == "tfds" else formats.FORMATS[to](dataset, path)
-    asked = _asked(dataset, to, shard_images, command)
+    form = None if to in ("tfds", "store") else formats.FORMATS[to](dataset, path)
+    asked = asked_for(dataset, to, shard_images, command)
     manifest = opened(path, asked)
-    first = first_images(dataset)
-    _check_room(manifest, len(dataset), form, first)
+    with terminal.waiting("drawing the first images"):
+        first = first_images(dataset)
+    check_room(manifest, len(dataset), form, first)
     count = -(-len(dataset) // shard_images)
     manifest.complete = False
     try:
@@ -59,8 +62,11 @@ def materialise(
         manifest.save()
     except OSError as error:
         raise ConfigError(f"{error}: type --out=DIR with a folder of yours.") from error
-    (path / "README.md").write_text(loading.card(dataset, to, command, count))
-    if form is None:
+    if to != "store":  # which has a card of its own
+        save(path / "README.md", loading.card(dataset, to, command, count))
+    if to == "store":
+        _write_store(manifest, dataset, shard_images)
+    elif form is None:
         size = int(np.mean([len(one.image) for one in first]))
         _write_tfds(manifest, dataset, count, size)
     else:
@@ -77,7 +83,16 @@ def check_target(to: str) -> None:
         raise ConfigError(f"--to={to}: type one of {', '.join(TARGETS)}{near}.")
 
 
-def _asked(dataset: Any, to: str, shard_images: int, command: str) -> dict[str, Any]:
+def check_size(dataset: Any, shard_images: int) -> None:
+    """Raises `ConfigError` for what cannot be cut into files."""
+    if shard_images < 1:
+        raise ConfigError(f"--shard_images={shard_images}: type 1 or more.")
+    if dataset.instances is None:
+        raise ConfigError(f"{dataset.name} is endless: type --instances=N, how many to write.")
+
+
+def asked_for(dataset: Any, to: str, shard_images: int, command: str) -> dict[str, Any]:
+    """What the manifest says of a set before its files."""
     return {
         "data_set": dataset.name,
         "format": to,
@@ -96,26 +111,26 @@ def _asked(dataset: Any, to: str, shard_images: int, command: str) -> dict[str, 
 def _write_shards(manifest: Manifest, dataset: Any, form: formats.Format, each: int) -> None:
     total = len(dataset)
     ranges = [range(start, min(start + each, total)) for start in range(0, total, each)]
-    lengths = {}
+    files = [(form.path(number, len(ranges)), len(own)) for number, own in enumerate(ranges)]
     with (
         ThreadPoolExecutor(images.threads()) as pool,
-        tqdm(total=total, desc=dataset.name, unit=" images", smoothing=0.05) as bar,
+        terminal.progress(total, desc=dataset.name, unit="images") as bar,
     ):
-        for number, indices in enumerate(ranges):
-            file = form.path(number, len(ranges))
-            lengths[file], path = len(indices), manifest.out / file
-            if manifest.holds(file) and form.whole(path):
-                bar.initial += len(indices)  # the rate is that of this run
-                bar.update(len(indices))
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{path.name}.part")
-            form.write(part, _counted(images.samples(dataset, indices, pool), bar))
-            _to_disk(part)
-            manifest.enter(file, part, len(indices))
-            manifest.save()
-            os.replace(part, path)
-    form.finish(lengths)
+
+        def write(number: int, part: pathlib.Path) -> None:
+            form.write(part, _counted(images.samples(dataset, ranges[number], pool), bar))
+
+        fill(manifest, files, write, form.whole, bar)
+    form.finish(dict(files))
+
+
+def _write_store(manifest: Manifest, dataset: Any, each: int) -> None:
+    from jaxfdsl.data.materialise import store_layout
+
+    with terminal.progress(len(dataset), desc=dataset.name, unit="images") as bar:
+        store_layout.write(dataset, manifest.out, each, bar, manifest.asked)
+    for file, count in store_layout.files(manifest.out):
+        manifest.enter(file, manifest.out / file, count)
 
 
 def _write_tfds(manifest: Manifest, dataset: Any, count: int, size: int) -> None:
@@ -132,7 +147,7 @@ def _write_tfds(manifest: Manifest, dataset: Any, count: int, size: int) -> None
             manifest.enter(file, path, lengths.get(path.name, 0))
 
 
-def _counted(samples: Iterable[images.Sample], bar: tqdm) -> Iterator[images.Sample]:
+def _counted(samples: Iterable[images.Sample], bar: Any) -> Iterator[images.Sample]:
     for one in samples:
         yield one
         bar.update()
@@ -145,15 +160,16 @@ def first_images(dataset: Any) -> list[images.Sample]:
         return list(images.samples(dataset, range(count), pool))
 
 
-def _check_room(
+def check_room(
     manifest: Manifest, total: int, form: formats.Format | None, first: list[images.Sample]
 ) -> None:
+    """Raises `ConfigError` for a disk that is too small."""
     one = [form.size(image) if form else image.size for image in first]
     out = manifest.out.absolute()
     done = sum(file["images"] for file in manifest.files.values())
     needed = float(np.mean(one)) * (total - done)
     if form is None and not done:  # TFDS's files are entered at the end
-        needed -= sum(file.stat().st_size for file in out.rglob("*.array_record-*"))
+        needed -= sum(file.stat().st_size for file in out.rglob("*.array_record*"))
     there = next(place for place in itertools.chain([out], out.parents) if place.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
@@ -161,8 +177,3 @@ def _check_room(
             f"{there} has {free / 1e9:.2f} GB free, and about {needed / 1e9:.2f} GB are needed: "
             "type --out=DIR on a larger disk, a smaller --size, or fewer --instances."
         )
-
-
-def _to_disk(path: pathlib.Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -1,30 +1,10 @@
-"""What `jaxfdsl prepare` does with its options, and what it tells about the files to download."""
+"""What `jaxfdsl prepare` does with its options."""
 
 import os
 from typing import Any
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import prepare
-
-HELP = """\
-Write a data set in TFDS's array_record layout from its official files, without TensorFlow.
-
-  jaxfdsl prepare imagenet2012 --tars DIR --data_dir DIR
-      DIR holds ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB), or one of
-      them, as downloaded from https://image-net.org/download-images (free, after registration);
-      do not unpack them. Another 145 GB are written. Images are read in TFDS's order, which is
-      shuffled: keep the tars on an SSD. The tars can be deleted afterwards.
-  jaxfdsl prepare cifar10 --tars DIR --data_dir DIR
-      DIR holds cifar-10-binary.tar.gz (170 MB) from https://www.cs.toronto.edu/~kriz/cifar.html
-  jaxfdsl prepare cifar100 --tars DIR --data_dir DIR
-      DIR holds cifar-100-binary.tar.gz (169 MB), from the same page
-  jaxfdsl prepare folder NAME DIR --data_dir DIR
-      DIR/train/CLASS/*.jpg, DIR/val/CLASS/*.jpg and so on, or DIR/CLASS/*.jpg alone; the files
-      are copied as they are
-
-After a kill, type the same command again: finished files are kept. Every image is decoded once;
-those that cannot be are named.
-"""
 
 
 def run(options: Any) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
-from tqdm import tqdm
 
+from jaxfdsl import terminal
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data.prepare import shards
 from jaxfdsl.data.prepare.split import DataSet, Split, as_jpeg
@@ -116,7 +116,7 @@ def _index(split: str, file: BinaryIO, synsets: Sequence[str]) -> _TarImages:
 def _train(tar: tarfile.TarFile, synsets: Sequence[str]) -> Iterator[tuple[str, int, int, int]]:
     """Name, offset, bytes and label of each image in the class tars inside the tar."""
     classes = {synset: label for label, synset in enumerate(synsets)}
-    with tqdm(desc="looking through the training tar", unit=" classes") as bar:
+    with terminal.progress(desc="looking through the training tar", unit="classes") as bar:
         for outer in filter(tarfile.TarInfo.isfile, tar):
             synset = posixpath.basename(outer.name).removesuffix(".tar")
             if synset not in classes:

@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tqdm import tqdm
+import numpy as np
+from jaxtyping import Int64
 
+from jaxfdsl import terminal
 from jaxfdsl.config import ConfigError, resolve_data_dir
 from jaxfdsl.data.prepare.split import BrokenImage, DataSet, Split
 
@@ -72,7 +74,7 @@ def write(
         for split in splits:
             done = _write_split(made, split, work, final, ahead)
             _check_broken(split, done, max_corrupt, tell)
-            infos[split.name] = _split_info(made, split, done)
+            infos[split.name] = split_info(made, split.name, done)
     _publish(made, infos, work, final)
     return str(final)
 
@@ -106,21 +108,21 @@ def _write_split(
     parts = order_in_files(split)
     record = functools.partial(_record, split, serializer(made))
     done = []
-    with tqdm(total=len(split.keys), desc=split.name, unit=" images", smoothing=0.05) as bar:
-        for place, path in zip(parts, _paths(made, split.name, len(parts)), strict=True):
+    with terminal.progress(len(split.keys), desc=split.name, unit="images") as bar:
+        for place, path in zip(parts, paths(made, split.name, len(parts)), strict=True):
             notes = work / f"{path}.json"
             if notes.exists() and ((work / path).exists() or (final / path).exists()):
                 done.append(Shard(**json.loads(notes.read_text())))
                 bar.initial += len(place)  # the rate is that of this run
                 bar.update(len(place))
                 continue
-            done.append(_write_shard(work / path, ahead(record, place), bar))
+            done.append(write_shard(work / path, ahead(record, place), bar))
             save(notes, json.dumps(dataclasses.asdict(done[-1])))
             os.replace(work / f"{path}.part", work / path)
     return done
 
 
-def _write_shard(path: pathlib.Path, records: Iterator[Any], bar: tqdm) -> Shard:
+def write_shard(path: pathlib.Path, records: Iterator[Any], bar: Any) -> Shard:
     """`<path>.part`, whole and on the disk."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -171,17 +173,33 @@ def look_ahead(
 
 def order_in_files(split: Split) -> list[list[int]]:
     """Which images each file holds, in order: TFDS's own order and boundaries."""
-    from tensorflow_datasets.core import hashing
     from tensorflow_datasets.core.utils import shard_utils
 
-    hasher = hashing.Hasher(split.name)
-    hashes = [hasher.hash_key(key) for key in split.keys]
-    order = sorted(range(len(hashes)), key=hashes.__getitem__)
+    order = hash_order(split.name, split.keys)
     count = split.num_shards or shard_utils.ShardConfig.calculate_number_shards(
         int(split.sizes.sum()), len(order)
     )
-    ends = list(shard_utils.get_shard_boundaries(len(order), count))
-    return [order[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    return [order[begin:end].tolist() for begin, end in ranges(len(order), count)]
+
+
+def hash_order(split: str, keys: Iterable[int | str]) -> Int64[np.ndarray, " n"]:
+    """Places of the keys in TFDS's order, that of their salted MD5."""
+    from tensorflow_datasets.core import hashing
+
+    hasher = hashing.Hasher(split)
+    digests = bytearray()
+    for key in keys:
+        digests += hasher.hash_key(key).to_bytes(16, "big")
+    high, low = np.frombuffer(digests, ">u8").reshape(-1, 2).T
+    return np.lexsort((low, high)).astype(np.int64)
+
+
+def ranges(total: int, count: int) -> list[tuple[int, int]]:
+    """Where each of `count` files begins and ends in that order."""
+    from tensorflow_datasets.core.utils import shard_utils
+
+    ends = list(shard_utils.get_shard_boundaries(total, count))
+    return list(zip([0, *ends], ends, strict=False))
 
 
 def _template(made: DataSet, split: str) -> Any:
@@ -195,7 +213,8 @@ def _template(made: DataSet, split: str) -> Any:
     )
 
 
-def _paths(made: DataSet, split: str, count: int) -> list[str]:
+def paths(made: DataSet, split: str, count: int) -> list[str]:
+    """The names of a split's files."""
     return [path.name for path in _template(made, split).sharded_filepaths(count)]
 
 
@@ -213,24 +232,37 @@ def serializer(made: DataSet) -> Callable[[dict[str, Any]], bytes]:
     return serialize
 
 
-def _split_info(made: DataSet, split: Split, done: Sequence[Shard]) -> Any:
+def split_info(made: DataSet, split: str, done: Sequence[Shard]) -> Any:
+    """TFDS's description of a split."""
     from tensorflow_datasets.core import splits
 
     return splits.SplitInfo(
-        name=split.name,
+        name=split,
         shard_lengths=[shard.records for shard in done],
         num_bytes=sum(shard.bytes for shard in done),
-        filename_template=_template(made, split.name),
+        filename_template=_template(made, split),
     )
 
 
 def _publish(made: DataSet, infos: dict[str, Any], work: pathlib.Path, final: pathlib.Path) -> None:
     """Move the files to where TFDS looks; the description, which makes them a data set, last."""
+    describe(made, infos, str(final), work)
+    final.mkdir(parents=True, exist_ok=True)
+    for path in sorted(work.glob(f"{made.name}-*.array_record-*-of-?????")):
+        os.replace(path, final / path.name)
+    for path in [*sorted(work.glob("*.labels.txt")), work / "features.json"]:
+        os.replace(path, final / path.name)
+    os.replace(work / "dataset_info.json", final / "dataset_info.json")
+    shutil.rmtree(work)
+
+
+def describe(made: DataSet, infos: dict[str, Any], final: str, folder: pathlib.Path) -> None:
+    """Write to `folder` what TFDS keeps beside the records of a data set that lies in `final`."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import dataset_info, splits
 
     identity = dataset_info.DatasetIdentity(
-        name=made.name, version=made.version, data_dir=str(final), module_name=__package__
+        name=made.name, version=made.version, data_dir=final, module_name=__package__
     )
     info = tfds.core.DatasetInfo(
         builder=identity,
@@ -241,14 +273,7 @@ def _publish(made: DataSet, infos: dict[str, Any], work: pathlib.Path, final: pa
     )
     info.set_file_format("array_record")
     info.set_splits(splits.SplitDict(infos.values()))
-    info.write_to_directory(work)
-    final.mkdir(parents=True, exist_ok=True)
-    for path in sorted(work.glob(f"{made.name}-*.array_record-*-of-?????")):
-        os.replace(path, final / path.name)
-    for path in [*sorted(work.glob("*.labels.txt")), work / "features.json"]:
-        os.replace(path, final / path.name)
-    os.replace(work / "dataset_info.json", final / "dataset_info.json")
-    shutil.rmtree(work)
+    info.write_to_directory(folder)
 
 
 def _check_same_classes(made: DataSet, final: pathlib.Path) -> None:
