@@ -18,7 +18,8 @@ IMAGE, PATCH, WIDTH, DEPTH, HEADS, CLASSES = 24, 8, 24, 2, 3, 7
 def array(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Uniform in +-0.4, norms' scales and LayerScale around 1; no value is a special one."""
     values = np.random.default_rng(zlib.crc32(name.encode())).random(shape) * 0.8 - 0.4
-    around_one = ("norm" in name and name.endswith(("weight", "scale"))) or "gamma" in name
+    around_one = "norm" in name and name.endswith(("weight", "scale"))
+    around_one |= "gamma" in name or "lambda" in name
     return (values + around_one).astype(np.float32)
 
 
@@ -30,7 +31,15 @@ def images() -> np.ndarray:
 
 def state_of(case: dict) -> dict[str, np.ndarray]:
     """The weights of one case of the file."""
-    return {name: array(name, tuple(shape)) for name, shape in case["shapes"].items()}
+    return _filled(case["shapes"], case.get("embeddings", 1.0))
+
+
+def _filled(shapes, embeddings: float = 1.0) -> dict[str, np.ndarray]:
+    """`embeddings` times what stands before the first norm."""
+    return {
+        name: array(name, tuple(shape)) * np.float32(embeddings if "embeddings" in name else 1)
+        for name, shape in shapes.items()
+    }
 
 
 def timm_vit(**options):
@@ -51,6 +60,8 @@ def _case(model, shapes=None) -> dict:
         model.load_state_dict(filled, strict=True)
     with torch.no_grad():
         out = model.eval()(torch.from_numpy(images().transpose(0, 3, 1, 2).copy()))
+    if hasattr(out, "pooler_output"):  # DINOv2's: the class token behind the last norm
+        return {"shapes": shapes, "features": np.round(out.pooler_output.double(), 7).tolist()}
     logits = getattr(out, "logits", out).numpy().astype(float)
     return {"shapes": shapes, "logits": np.round(logits, 7).tolist()}
 
@@ -91,27 +102,28 @@ def main() -> None:
     import torch
     import transformers
 
-    config = transformers.ViTConfig(
-        image_size=IMAGE,
-        patch_size=PATCH,
-        hidden_size=WIDTH,
-        num_hidden_layers=DEPTH,
-        num_attention_heads=HEADS,
-        intermediate_size=4 * WIDTH,
-        num_labels=CLASSES,
+    size = {"image_size": IMAGE, "patch_size": PATCH, "hidden_size": WIDTH}
+    size |= {"num_hidden_layers": DEPTH, "num_attention_heads": HEADS, "num_labels": CLASSES}
+    vit = transformers.ViTForImageClassification(
+        transformers.ViTConfig(**size, intermediate_size=4 * WIDTH)
     )
     cases = {
         "token": _case(timm_vit()),
         "mean": _case(timm_vit(class_token=False, global_pool="avg")),
         "dinov2": _case(timm_vit(init_values=1e-5)),
-        "huggingface": _huggingface(transformers.ViTForImageClassification(config)),
+        "huggingface": _huggingface(vit),
+        # The first norm sees a variance of about 1e-7, where its epsilon of 1e-12 counts.
+        "huggingface small": _huggingface(vit, embeddings=1e-3),
+        "huggingface dinov2": _huggingface(
+            transformers.Dinov2Model(transformers.Dinov2Config(**size))
+        ),
         "big_vision": _big_vision(),
     }
     versions = {m.__name__: m.__version__ for m in (timm, torch, transformers)}
     FILE.write_text(json.dumps({"versions": versions, "cases": cases}, separators=(",", ":")))
 
 
-def _huggingface(model) -> dict:
+def _huggingface(model, embeddings: float = 1.0) -> dict:
     """By way of a folder, whose names are not those of the model in memory."""
     import tempfile
 
@@ -121,9 +133,9 @@ def _huggingface(model) -> dict:
         model.save_pretrained(folder)
         path = f"{folder}/model.safetensors"
         shapes = {name: x.shape for name, x in safetensors.numpy.load_file(path).items()}
-        filled = {name: array(name, shape) for name, shape in shapes.items()}
-        safetensors.numpy.save_file(filled, path, metadata={"format": "pt"})
-        return _case(type(model).from_pretrained(folder), shapes)
+        safetensors.numpy.save_file(_filled(shapes, embeddings), path, metadata={"format": "pt"})
+        made = _case(type(model).from_pretrained(folder), shapes)
+        return made if embeddings == 1 else {**made, "embeddings": embeddings}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`jaxfdsl export`: a checkpoint as a folder that other libraries load, whole or not there."""
 
+import contextlib
 import json
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from jaxfdsl.config import ConfigError
 from jaxfdsl.export import card
 from jaxfdsl.export.layouts import LAYOUTS, Weights
 from jaxfdsl.models.blocks import unstack_blocks
+from jaxfdsl.models.heads import OURS_ALONE
 from jaxfdsl.report import writers
 
 
@@ -40,7 +42,7 @@ def run(
     line = provenance.statement(provenance.sources(meta["config"]), chain)
     config = config_lib.from_json(json.dumps(meta["config"]))
     params = unstack_blocks(params)
-    trunk = {name: value for name, value in params.items() if name != "patch_head"}
+    trunk = {name: value for name, value in params.items() if name not in OURS_ALONE}
     weights = Weights(config_lib.from_json(json.dumps(card.portable(config))), trunk, line)
     files = LAYOUTS[to](weights)
     files["README.md"] = card.text(
@@ -56,6 +58,8 @@ def run(
     told = [f"Step {step} of {workdir} for {to}: {folder} ({', '.join(files)})."]
     if "patch_head" in params:
         told += ["The head of each patch, which these libraries lack, is left out."]
+    if "projector" in params:
+        told += ["The projector, whose work is done, is left out."]
     return Exported(folder, tuple(files), (*told, f"Provenance: {line}"))
 
 
@@ -109,18 +113,30 @@ def _write(folder: epath.Path, files: dict[str, bytes]) -> None:
     """Writes beside the place and moves it there, so that what is cut off looks like nothing."""
     partial = folder.parent / f".{folder.name}.partial"
     try:
-        if partial.exists():
-            partial.rmtree()
-        partial.mkdir(parents=True)
-        for name, content in files.items():
-            (partial / name).write_bytes(content)
-        if not folder.exists():
-            partial.rename(folder)
-            return
-        for name in files:
-            (partial / name).rename(folder / name)
-        partial.rmdir()
+        _move_in(folder, partial, files)
     except OSError as error:
         raise ConfigError(
             f"--out={folder} cannot be written ({error.strerror or error}): type another --out."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            if partial.exists():
+                partial.rmtree()
+
+
+def _move_in(folder: epath.Path, partial: epath.Path, files: dict[str, bytes]) -> None:
+    if partial.exists():
+        partial.rmtree()
+    partial.mkdir(parents=True)
+    for name, content in files.items():
+        (partial / name).write_bytes(content)
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    try:
+        for name in files:  # an empty folder may be a mount point, which cannot be replaced
+            (partial / name).rename(folder / name)
+    except BaseException:
+        for name in files:
+            (folder / name).unlink(missing_ok=True)
+        raise

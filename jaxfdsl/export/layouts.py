@@ -32,7 +32,7 @@ _RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """What is exported: a run's config, its parameters without `patch_head`, and their origin."""
+    """What is exported: a run's config, its parameters without our own heads, and their origin."""
 
     config: ConfigDict
     params: Mapping[str, Any]
@@ -78,6 +78,7 @@ class Weights:
 
 def timm(weights: Weights) -> Files:
     """A folder for `timm.create_model("local-dir:...")`, and for transformers from 4.49 on."""
+    _needs_their_epsilon(weights, "timm")
     config = weights.config
     side = config.model.image_size
     pretrained = {
@@ -120,7 +121,7 @@ def huggingface(weights: Weights) -> Files:
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
-        "layer_norm_eps": NORM_EPSILON,
+        "layer_norm_eps": weights.config.model.norm_epsilon,
         "image_size": weights.config.model.image_size,
         "patch_size": weights.config.model.patch_size,
         "num_channels": 3,
@@ -136,6 +137,7 @@ def big_vision(weights: Weights) -> Files:
     """An .npz as big_vision's ViT reads it; config.json has the arguments of its `vit.Model`."""
     why = "its ViT takes the last norm before the mean, this model after it"
     _needs_class_token(weights, "big_vision", why)
+    _needs_their_epsilon(weights, "big_vision")
     size, patch = weights.size, weights.config.model.patch_size
     model = {
         "num_classes": weights.num_classes or None,
@@ -200,6 +202,17 @@ def _needs_class_token(weights: Weights, to: str, why: str) -> None:
         raise ConfigError(
             f"--to={to} cannot hold a model with model.pool='mean' ({why}): type --to=timm, which "
             "timm and transformers both load."
+        )
+
+
+def _needs_their_epsilon(weights: Weights, to: str) -> None:
+    """Of the layouts whose files cannot say it."""
+    epsilon = weights.config.model.norm_epsilon
+    if epsilon != NORM_EPSILON:
+        other = "safetensors" if weights.config.model.pool == "mean" else "huggingface"
+        raise ConfigError(
+            f"--to={to} cannot hold a model with model.norm_epsilon={epsilon}, as layer norms have "
+            f"{NORM_EPSILON} there: type --to={other}."
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxfdsl.models.blocks import unstack_blocks
+from jaxfdsl.models.heads import OURS_ALONE
 
 FILE = "model.safetensors"  # the name that timm and the Hugging Face hub look for
 
@@ -85,9 +86,9 @@ TABLE = (
 
 def to_timm(params: Mapping) -> dict[str, np.ndarray]:
     """Our parameters, blocks stacked or not, as timm's flat state dict of contiguous arrays; the
-    head of each patch, which timm's models lack, is left out.
+    heads that timm's models lack are left out.
     """
-    flat = flatten({k: v for k, v in unstack_blocks(params).items() if k != "patch_head"})
+    flat = flatten({k: v for k, v in unstack_blocks(params).items() if k not in OURS_ALONE})
     pooled = "cls_token" not in flat
     state = {}
     for name, value in flat.items():

@@ -7,6 +7,7 @@ Face's, big_vision's. Reading needs none of these libraries and runs nothing tha
 
 import json
 import math
+import re
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -16,15 +17,19 @@ import numpy as np
 import safetensors
 from etils import epath
 
+from jaxfdsl.generators import npz
 from jaxfdsl.interop import big_vision, huggingface, timm, torch_file
+from jaxfdsl.models.heads import NORM_EPSILON, OURS_ALONE
 
 FILES = (timm.FILE, "pytorch_model.bin")  # what a folder of weights holds one of
 
-OURS = {"blocks", "patch_head", *(row.ours.partition("/")[0] for row in timm.TABLE)}
+OURS = {"blocks", *OURS_ALONE, *(row.ours.partition("/")[0] for row in timm.TABLE)}
 
 # Where checkpoints keep the weights, the average of them first, as timm and our own runs have it.
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher")
 PATCHES = ("patch_embed.proj.weight", huggingface.MARK)  # a ViT's names begin where this one does
+_SHRUNK = 20  # how much shorter than its arrays an .npz may be: weights hardly shrink
+PROJECTION = r"head\.\d+\."  # MoCo v3's, where others have a classifier
 
 DTYPES = {f"F{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)}
 DTYPES |= {f"I{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)}
@@ -45,7 +50,9 @@ def is_foreign(path: epath.PathLike) -> bool:
     return folder or (path.is_file() and path.name != "best.json")
 
 
-def load(path: epath.PathLike, num_heads: int) -> tuple[dict[str, Any], str]:
+def load(
+    path: epath.PathLike, num_heads: int, norm_epsilon: float = NORM_EPSILON
+) -> tuple[dict[str, Any], str]:
     """A file's or folder's weights as float32 parameters, one `blocks_{i}` a block, and a few words
     on where they came from. Arrays that our models do not have keep their names, so that
     `transfer.adapt` refuses them together with all that are of another shape.
@@ -59,7 +66,7 @@ def load(path: epath.PathLike, num_heads: int) -> tuple[dict[str, Any], str]:
     state, part = _read(file)
     try:
         state = {name: _float32(value) for name, value in state.items()}
-        flat, unknown, layout = _ours(state, file.parent / "config.json", num_heads)
+        flat, unknown, layout = _ours(state, file.parent / "config.json", num_heads, norm_epsilon)
         _check(flat, unknown)
     except ValueError as error:
         raise ValueError(f"{file} does not fit: {' '.join(str(error).split())}") from error
@@ -70,7 +77,7 @@ def load(path: epath.PathLike, num_heads: int) -> tuple[dict[str, Any], str]:
 
 
 def _ours(
-    state: dict[str, np.ndarray], config: epath.Path, num_heads: int
+    state: dict[str, np.ndarray], config: epath.Path, num_heads: int, norm_epsilon: float
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], str]:
     """Our flat parameters, the arrays that are none of them, and whose names they had."""
     if big_vision.is_layout(list(state)):
@@ -79,7 +86,11 @@ def _ours(
     state, layout = _inner(state), ""
     if any(name.endswith(huggingface.MARK) for name in state):
         state = huggingface.to_timm_names(state)
-        layout = f"Hugging Face's names{huggingface.check(_config(config), num_heads)}"
+        said = huggingface.check(_config(config), num_heads, norm_epsilon)
+        layout = f"Hugging Face's names{said}"
+    elif any(re.match(PROJECTION, name) for name in state):
+        state = {name: x for name, x in state.items() if not re.match(PROJECTION, name)}
+        layout = "its projection head left out"
     elif "fc_norm.weight" in state and "cls_token" in state:
         layout = "where patches are averaged beside a class token, and here one or the other"
     flat, unknown = timm.to_ours(timm.folded(state), num_heads)
@@ -88,7 +99,8 @@ def _ours(
 
 def _read(file: epath.Path) -> tuple[dict[str, np.ndarray], str]:
     """The arrays by the names that they have in the file, and which part of it they are."""
-    with file.open("rb") as stream:
+    with file.open("rb") as opened:
+        stream: Any = npz.Bounded(opened)
         beginning = stream.read(64)
         stream.seek(0)
         _refuse_what_is_none(file, beginning)
@@ -135,9 +147,8 @@ def _safetensors(content: bytes) -> dict[str, np.ndarray]:
 
 def _npz(stream: Any) -> dict[str, np.ndarray]:
     """All but the optimizer's state; bfloat16 has no name in NumPy's format."""
-    with np.load(stream, allow_pickle=False) as file:
-        names = [name for name in file.files if not name.startswith("opt/state")]
-        arrays = {name: file[name] for name in names}
+    most = _SHRUNK * stream.length + 2**24
+    arrays = npz.read(stream, lambda name: not name.startswith("opt/state"), most)
     return {n: x.view(ml_dtypes.bfloat16) if x.dtype == "V2" else x for n, x in arrays.items()}
 
 
@@ -170,7 +181,7 @@ def _inner(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if len(found) > 1:
         raise ValueError(f"it holds several ViTs: {', '.join(sorted(found))}")
     prefix = next(iter(found), "")
-    if prefix in ("", "vit."):  # that of Hugging Face, which the classifier does not have
+    if prefix in ("", *huggingface.PREFIXES):
         return state
     return {n.removeprefix(prefix): x for n, x in state.items() if n.startswith(prefix)}
 

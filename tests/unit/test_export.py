@@ -117,6 +117,23 @@ def test_the_names_are_those_of_the_published_models():
     np.testing.assert_array_equal(state["params/cls"], expected)
 
 
+def test_another_epsilon_is_written_or_the_layout_refused():
+    weights = tiny("token")
+    weights.config.model.norm_epsilon = 1e-12
+    config = json.loads(layouts.huggingface(weights)["config.json"])
+    assert config["layer_norm_eps"] == 1e-12
+    for layout, pool, other in [
+        (layouts.timm, "token", "huggingface"),
+        (layouts.big_vision, "token", "huggingface"),
+        (layouts.timm, "mean", "safetensors"),
+    ]:
+        weights.config.model.pool = pool
+        with pytest.raises(
+            config_lib.ConfigError, match=f"norm_epsilon=1e-12, as .*type --to={other}"
+        ):
+            layout(weights)
+
+
 def tiny(pool):
     """vit_ti of 1000 classes with random parameters, never computed with."""
     config = config_lib.default_config()
@@ -139,6 +156,20 @@ def test_no_real_image_is_said_where_every_ancestor_drew_formulas(first, tmp_pat
     weights = (tmp_path / "second/export/timm/model.safetensors").read_bytes()
     assert line.encode() in weights[:500]  # and the file says it without the card
     assert str(tmp_path) not in card
+
+
+def test_contrast_of_formulas_saw_no_real_image_either_and_leaves_its_projector(tmp_path, capsys):
+    contrast = {"objective.classify.weight": 0.0, "objective.contrast.weight": 1.0}
+    contrast |= {"data.group_size": 4, "model.projector.hidden": 16}
+    begin(tmp_path / "pairs", parts_of(**contrast))
+    out, card = export(capsys, tmp_path / "pairs")
+    assert "Provenance: no real image; drawn from formulas: fractaldb-1k." in out
+    assert "**Provenance:** no real image;" in card and '"group_size": 4' in card
+    assert "The projector, whose work is done, is left out." in out and "no classifier" in card
+    state = safetensors.numpy.load_file(tmp_path / "pairs/export/timm/model.safetensors")
+    assert not [name for name in state if name.startswith(("projector", "head"))]
+    state, said = resume.initial_state(parts_of(init_from=str(tmp_path / "pairs")))
+    assert "head new (5 classes)" in said and "projector" not in state["params"]
 
 
 def test_one_stored_image_among_the_ancestors_is_told(tmp_path, capsys):

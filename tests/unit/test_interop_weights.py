@@ -20,38 +20,48 @@ TIMM = reference.state_of(CASES["token"])
 
 
 @functools.cache
-def model(pool="token"):
+def model(pool="token", epsilon=1e-6):
     cfg = default_config().model
     cfg.update(image_size=24, patch_size=8, width=24, depth=2, num_heads=3, pool=pool)
+    cfg.norm_epsilon = epsilon
     return vit.build(cfg, reference.CLASSES, "float32")
 
 
 @functools.cache
-def program(pool):
+def program(pool, epsilon):
     def apply(params, images):
         with jax.default_matmul_precision("highest"):
-            return model(pool).apply(params, images, train=False)["logits"]
+            return model(pool, epsilon).apply(params, images, train=False)
 
-    shapes = jax.eval_shape(model(pool).init, jax.random.key(0))
+    shapes = jax.eval_shape(model(pool, epsilon).init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((3, 24, 24, 3), "float32")
     return jax.jit(apply).lower(shapes, images).compile()
 
 
-def logits(loaded, pool="token"):
-    fresh = jax.eval_shape(model(pool).init, jax.random.key(0))
+def outputs(loaded, pool="token", epsilon=1e-6):
+    fresh = jax.eval_shape(model(pool, epsilon).init, jax.random.key(0))
+    if "head" not in loaded:
+        head = {name: np.zeros(x.shape, x.dtype) for name, x in fresh["head"].items()}
+        loaded = loaded | {"head": head}
     params, changes = transfer.adapt(loaded, fresh, keep_heads=True)
     assert changes == ["head kept (7 classes)"]
-    return np.asarray(program(pool)(params, reference.images()))
+    return program(pool, epsilon)(params, reference.images())
+
+
+def logits(loaded, pool="token", epsilon=1e-6):
+    return np.asarray(outputs(loaded, pool, epsilon)["logits"])
 
 
 def write(path, case):
     state = reference.state_of(CASES[case])
     if case == "big_vision":
         np.savez(path, **{f"params/{name}": value for name, value in state.items()})
-    elif case == "huggingface":
+    elif case.startswith("huggingface"):
         path.mkdir()
         safetensors.numpy.save_file(state, path / "model.safetensors")
         config = {"model_type": "vit", "num_attention_heads": 3, "layer_norm_eps": 1e-12}
+        if "dinov2" in case:
+            config |= {"model_type": "dinov2", "layer_norm_eps": 1e-6, "use_swiglu_ffn": False}
         (path / "config.json").write_text(json.dumps(config))
     else:
         safetensors.numpy.save_file(state, path)
@@ -62,12 +72,39 @@ def test_logits_are_those_of_the_library_that_wrote_the_weights(tmp_path, case):
     suffix = {"huggingface": "", "big_vision": ".npz"}.get(case, ".safetensors")
     write(tmp_path / f"weights{suffix}", case)
     loaded, origin = weights.load(tmp_path / f"weights{suffix}", num_heads=3)
-    assert ("where layer norms have epsilon 1e-12 and here 1e-06" in origin) == (not suffix)
+    said = "epsilon 1e-12 and here 1e-06, which moves logits a little: --config.model.norm_epsilon="
+    assert (f"{said}1e-12 gives theirs)" in origin) == (not suffix)
     expected = np.asarray(CASES[case]["logits"])
     found = logits(loaded, "mean" if case == "mean" else "token")
     assert np.abs(expected).max() > 0.5
     # timm reads big_vision's files into a model with the exact GELU, as ours.
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_another_epsilon_gives_the_logits_of_folders_that_have_it(tmp_path):
+    write(tmp_path / "a", "huggingface small")
+    loaded, origin = weights.load(tmp_path / "a", num_heads=3, norm_epsilon=1e-12)
+    assert origin.endswith("(Hugging Face's names)")
+    expected = np.asarray(CASES["huggingface small"]["logits"])
+    np.testing.assert_allclose(logits(loaded, epsilon=1e-12), expected, rtol=0, atol=1e-5)
+    assert np.abs(logits(loaded) - expected).max() > 0.1
+
+
+def test_dinov2_of_hugging_face_gives_its_features(tmp_path):
+    write(tmp_path / "a", "huggingface dinov2")
+    loaded, origin = weights.load(tmp_path / "a", num_heads=3)
+    assert origin.endswith("(Hugging Face's names)")
+    expected = np.asarray(CASES["huggingface dinov2"]["features"])
+    assert np.abs(expected).max() > 0.5
+    np.testing.assert_allclose(outputs(loaded)["features"], expected, rtol=0, atol=1e-5)
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    for change, words in [
+        ({"use_swiglu_ffn": True}, "use_swiglu_ffn is True there and must be False here"),
+        ({"model_type": "dinov2_with_registers"}, "must be 'vit or dinov2' here"),
+    ]:
+        (tmp_path / "a" / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match=words):
+            weights.load(tmp_path / "a", num_heads=3)
 
 
 def same(loaded, expected=TIMM):
@@ -193,18 +230,21 @@ def test_layouts_of_one_library_are_one(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, loaded, expected)
 
 
-def test_names_of_transformers_in_memory_are_those_on_disk(tmp_path):
+@pytest.mark.parametrize("case", ["huggingface", "huggingface dinov2"])
+def test_names_of_transformers_in_memory_are_those_on_disk(case):
     from jaxfdsl.interop import huggingface
 
-    state = reference.state_of(CASES["huggingface"])
+    state = reference.state_of(CASES[case])
     newer = {}
     for name, value in state.items():
         for new, old in huggingface.NEWER.items():
-            for i in "01":
-                name = name.replace(old.format(i=i) + ".", new.format(i=i) + ".")
+            if ("encoder." in new) == ("dinov2" in case):
+                for i in "01":
+                    name = name.replace(old.format(i=i) + ".", new.format(i=i) + ".")
         newer[name] = value
-    assert "vit.layers.1.attention.q_proj.weight" in newer
-    newer["vit.pooler.dense.weight"] = np.ones((24, 24), np.float32)
+    known = {"huggingface": "vit.layers.1.attention.q_proj.weight"}
+    assert known.get(case, "encoder.layer.1.attention.q_proj.weight") in newer
+    newer["pooler.dense.weight"] = np.ones((24, 24), np.float32)
     there, here = (huggingface.to_timm_names(s) for s in (newer, state))
     jax.tree.map(np.testing.assert_array_equal, there, here)
 
