@@ -29,7 +29,8 @@ def theirs() -> DiTTransformer2DModel:
     model = DiTTransformer2DModel(
         num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS, in_channels=4,
         out_channels=8, num_layers=DEPTH, sample_size=8, patch_size=2,
-        num_embeds_ada_norm=CLASSES, norm_type="ada_norm_zero", norm_elementwise_affine=False, norm_eps=1e-6,
+        num_embeds_ada_norm=CLASSES, norm_type="ada_norm_zero", norm_elementwise_affine=False,
+        norm_eps=1e-6,
     ).eval()  # fmt: skip
     with torch.no_grad():
         for parameter in model.parameters():

@@ -14,6 +14,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
@@ -23,6 +24,8 @@ from jaxfdsl.costs.devices import KINDS
 from jaxfdsl.costs.images import images_of
 from jaxfdsl.costs.reached import expected
 from jaxfdsl.models import vit
+from jaxfdsl.models.projector import Projection
+from jaxfdsl.models.text import TextDesign
 
 DEVICES = {"H200": "h200", "v5e": "tpu-v5e"}  # columns, and names in costs.devices
 HEAD = "| recipe | images | steps | batch | H200 h | v5e h | published target | what it is |"
@@ -42,13 +45,29 @@ def recipes() -> Iterator[tuple[str, str, str]]:
 
 
 def design_of(config: ConfigDict) -> vit.Design:
-    """The model with the head of one token and the classes of all sources."""
+    """The model with its projector and its projection for captions, or with the head of one token
+    and all sources' classes."""
+    objective, heads = config.objective, {}
+    if objective.contrast.weight:
+        heads["projector"] = Projection(**config.model.projector)
+    if objective.align.weight:
+        heads["image_projection"] = config.model.text.output
+    if heads:
+        return vit.design_of(config.model, heads, "bfloat16")
     classes = sum(images_of(entry).classes for entry in config.data.sources.values())
     return vit.design_of(config.model, classes, "bfloat16")
 
 
+def text_of(config: ConfigDict) -> TextDesign | None:
+    """The text tower, where captions are learned from; ids are counted for CLIP's tokenizer."""
+    if not config.objective.align.weight:
+        return None
+    views, dtype = config.data.group_size, np.dtype("float32")
+    return TextDesign(**config.model.text, vocabulary=49_408, dtype=dtype, views=views)
+
+
 def flop(config: ConfigDict) -> float:
-    """Forward FLOP of one image: patches, blocks and the head of one token."""
+    """Forward FLOP of one image: patches, blocks and the head."""
     return flops.forward(design_of(config))
 
 
@@ -66,9 +85,10 @@ def published(doc: str, name: str) -> str:
 def row(typed: str, name: str, doc: str) -> str:
     config = config_path.load_config(typed.removesuffix(":NAME"))
     images = [images_of(entry) for entry in config.data.sources.values()]
-    steps = config_lib.total_steps(config, max(i.number for i in images) or None)
+    steps = config_lib.total_steps(config, max(0, *(i.number for i in images)) or None)
     design = design_of(config)
-    run = flops.training(design) * steps * config.batch_size / expected(design, "gpu").value
+    image = flops.training(design, text_of(config)) / expected(design, "gpu").value
+    run = image * steps * config.batch_size
     cost = [rounded(run / KINDS[name].peak / 3600) for name in DEVICES.values()]
     what = doc.partition("\n")[0].rstrip(".")
     cells = [" + ".join(map(str, images)), f"{steps:,}", f"{config.batch_size:,}", *cost]

@@ -24,16 +24,16 @@ far; so does the end of every run. Writes --out/table.json and --out/transfer.pn
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
-import os
 import pathlib
 import signal
-import subprocess
 import sys
 from typing import Any, NamedTuple
 
 import numpy as np
+import runs_side_by_side as side_by_side
 
 from jaxfdsl import config as c
 from jaxfdsl.configs import deit
@@ -46,7 +46,6 @@ PUBLISHED = {
     **{"scratch": 78.3, "fractaldb": 96.8, "exfractaldb": 97.2, "rcdb": 97.0, "visualatom": 97.6},
     **{"rcdb-broken": 46.2, "fractaldb-1000points": 31.5, "fractaldb-100000points": 96.0},
 }
-T_975 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,15 +176,9 @@ def plan(args, preset: Preset) -> list[Job]:
     return list(dict.fromkeys(jobs))
 
 
-def result(args, name: str) -> dict[str, float] | None:
-    """A finished run's summary, None for others."""
-    path = pathlib.Path(args.out) / name / "summary.json"
-    return json.loads(path.read_text()) if path.exists() else None
-
-
 def score(args, name: str, metric: str = "real/top1") -> float:
     """Percent; nan for a run that is not finished."""
-    return 100 * (result(args, name) or {metric: math.nan})[metric]
+    return side_by_side.percent(args.out, name, metric)
 
 
 def chosen_rate(args, preset: Preset, arm: str) -> float:
@@ -206,43 +199,6 @@ def run_one(args, preset: Preset, job: Job) -> None:
     train.run(config, str(pathlib.Path(args.out) / job.name))
 
 
-def run_all(args, jobs: list[Job]) -> list[str]:
-    """Runs those not finished, `--jobs` at a time, on a core each; returns those that failed."""
-    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    alone = args.jobs == 1
-    environment = dict(os.environ) if alone else os.environ | {"XLA_FLAGS": flags}
-    cores = sorted(getattr(os, "sched_getaffinity", lambda _: ())(0))  # not on macOS
-    waiting = [job for job in jobs if result(args, job.name) is None]
-    running: dict[int, tuple[Job, subprocess.Popen]] = {}
-    failed: list[str] = []
-    try:
-        while waiting or running:
-            ready = [job for job in waiting if all(result(args, n) for n in job.needs)]
-            free = [slot for slot in range(args.jobs) if slot not in running]
-            if not running and not ready:
-                break  # the rest waits for what failed
-            for slot, job in zip(free, ready, strict=False):
-                waiting.remove(job)
-                command = [sys.executable, __file__, *sys.argv[1:], "--run", job.name]
-                with (pathlib.Path(args.out) / f"{job.name}.log").open("a") as log:
-                    process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-                if not alone and cores:
-                    os.sched_setaffinity(process.pid, {cores[slot % len(cores)]})
-                running[slot] = job, process
-            for slot, (job, process) in list(running.items()):
-                try:
-                    code = process.wait(timeout=0.5)
-                except subprocess.TimeoutExpired:
-                    continue
-                del running[slot]
-                failed += [job.name] * bool(code)
-                print(f"{job.name}: {'FAILED, see its .log' if code else 'done'}", flush=True)
-    finally:
-        for _, process in running.values():
-            process.terminate()
-    return failed
-
-
 def summary(args, preset: Preset, arm: str) -> dict[str, Any]:
     """One arm's numbers in percent, nan for what is not finished."""
 
@@ -255,11 +211,9 @@ def summary(args, preset: Preset, arm: str) -> dict[str, Any]:
     row = {"rate": chosen_rate(args, preset, arm), "choosing": grid}
     row |= {"test": values.tolist(), "held_out": learnt.tolist()}
     for name, sample in (("", values), ("gain_", gain), ("held_out_", learnt)):
-        known = sample[~np.isnan(sample)]
-        sd = known.std(ddof=1) if len(known) > 1 else math.nan
-        row[f"{name}mean"] = known.mean() if len(known) else math.nan
-        row[f"{name}sd"] = sd
-        row[f"{name}interval"] = T_975[max(len(known) - 1, 0)] * sd / max(len(known), 1) ** 0.5
+        parts = ("mean", "sd", "interval")
+        found = side_by_side.mean_and_interval(sample)
+        row |= {f"{name}{part}": value for part, value in zip(parts, found, strict=True)}
     return row
 
 
@@ -332,7 +286,10 @@ def main() -> None:
     if args.run:
         return run_one(args, preset, next(job for job in jobs if job.name == args.run))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the runs too, which then save
-    failed = [] if args.table else run_all(args, jobs)
+    waits_for = {job.name: job.needs for job in jobs}
+    command = [__file__, *sys.argv[1:], "--run"]
+    run = functools.partial(side_by_side.run_all, args.out, waits_for, jobs=args.jobs)
+    failed = [] if args.table else run(lambda name: [*command, name])
     table(args, preset)
     sys.exit(bool(failed))
 

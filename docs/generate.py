@@ -105,7 +105,8 @@ def _markdown(text: str) -> str:
     for indented, lines in _runs(text.strip("\n").split("\n"), "    "):
         block = "\n".join(line.removeprefix("    ") for line in lines).strip("\n")
         if indented:
-            block = f"```{'sh' if block.startswith('python ') else 'text'}\n{block}\n```"
+            shell = block.startswith(("python ", "jaxfdsl "))
+            block = f"```{'sh' if shell else 'text'}\n{block}\n```"
         made.append(block)
     return "\n\n".join(made)
 

@@ -9,8 +9,8 @@ from typing import Any
 from jaxfdsl.config import ConfigError
 
 SHELLS = ("bash", "zsh", "tcsh")
-_FILES = {"out", "table"}
-_FOLDERS = {"workdir", "named_workdir", "tars", "data_dir"}
+_FILES = {"out", "table", "csv", "captions", "names", "templates"}
+_FOLDERS = {"workdir", "named_workdir", "workdirs", "folder", "store", "tars", "data_dir"}
 _DATA_SETS = {"gallery", "materialise"}  # verbs whose `name` is one
 
 

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxfdsl.config_entries import (
     EVALS,
+    PROMPTS,
     SOURCES,
     accuracy_eval,
     few_shot_eval,
@@ -25,12 +26,16 @@ from jaxfdsl.config_entries import (
     linear_probe_eval,
     mean_average_precision_eval,
     parquet_source,
+    retrieval_eval,
     segmentation_eval,
+    store_source,
     tfds_source,
+    zero_shot_eval,
 )
 
 __all__ = [  # what recipes and callers take from here, entries included
     "EVALS",
+    "PROMPTS",
     "SOURCES",
     "ConfigError",
     "accuracy_eval",
@@ -43,8 +48,11 @@ __all__ = [  # what recipes and callers take from here, entries included
     "linear_probe_eval",
     "mean_average_precision_eval",
     "parquet_source",
+    "retrieval_eval",
     "segmentation_eval",
+    "store_source",
     "tfds_source",
+    "zero_shot_eval",
 ]
 
 NAMED = ("data.sources", "evals")  # groups whose entries have names of the recipe's choice
@@ -109,6 +117,16 @@ def default_config() -> ConfigDict:
                 "pos_weight": True,  # several labels an image: what is there counts K / count times
             },
             "segment": {"weight": 0.0},
+            "contrast": {  # images of a group find each other among all of the batch
+                "weight": 0.0,
+                "temperature": 0.1,
+                "positives": "group",  # or "label": all images of a class are positives
+                "block": 0,  # anchors of a device that meet all others at once: memory; 0: all
+            },
+            "align": {  # images and their captions find each other, as in CLIP
+                "weight": 0.0,
+                "tokenizer": "",  # path of CLIP's tokenizer.json; "": bytes
+            },
         }
     )
     config.data = ConfigDict(
@@ -118,6 +136,8 @@ def default_config() -> ConfigDict:
             "phase_starts": (0,),  # steps at which the next number of each `share` begins to hold
             "label_space": "joined",  # one softmax over all classes; "separate": one a source
             "repeats": 1,  # views of an image in its batch: repeated augmentation
+            "group_size": 1,  # images that belong together; an epoch counts each of them
+            "group_by": "recipe",  # a category's instances, a caption's images; "image": its views
             "max_corrupt": 0.01,  # share of a source's images that may be unreadable
             "num_workers": -1,  # processes that decode; 0: threads alone; -1: what the machine has
             "prefetch": 2,
@@ -129,6 +149,7 @@ def default_config() -> ConfigDict:
         {
             "gallery": True,
             "tensorboard": True,
+            "wandb": "",  # a project's name: a copy of the metrics on Weights & Biases
             "status": True,
             "drawing": True,  # times drawing alone once, for its share of the step
             "profile_start": 0,  # the first step of a profile, of how many steps (0: none)
@@ -148,11 +169,25 @@ def _model() -> ConfigDict:
             "patch_size": 16,
             "image_size": 224,
             "pool": "token",  # or "mean"
+            "norm_epsilon": 1e-6,  # of layer norms; Hugging Face's ViTs have 1e-12
             "drop_path": 0.0,
             "width": 0,  # 0 here and in the next three: the variant's own
             "depth": 0,
             "num_heads": 0,
             "mlp_ratio": 0.0,
+            "projector": {  # the head of objective.contrast, dropped after pre-training
+                "hidden": 4096,
+                "output": 256,
+                "layers": 3,
+                "norm": "layer",  # or "batch", of each view of a group by itself
+            },
+            "text": {  # the tower of objective.align, CLIP's
+                "width": 512,
+                "depth": 12,
+                "num_heads": 8,
+                "context": 77,  # tokens of a caption
+                "output": 512,  # numbers of an image's and of a caption's embedding
+            },
             "scan_blocks": False,
             "remat": "none",
             "attention": "auto",  # or "xla", "cudnn"
@@ -165,6 +200,7 @@ def _augment() -> ConfigDict:
         {
             "flip_lr": False,
             "flip_ud": False,
+            "downsample": 0.0,  # probability of going to 64 or 128 pixels and back, before all else
             "crop": "none",  # or "pad", "random_resized"
             "crop_pad": 4,
             "crop_scale": (0.08, 1.0),
@@ -234,15 +270,24 @@ def to_json(config: ConfigDict) -> str:
 
 def from_json(text: str) -> ConfigDict:
     """A locked config from `to_json`'s text; fields that the run's version did not have yet get
-    their defaults.
+    their defaults. Raises ConfigError for what is no whole JSON, and for values of another type.
     """
-    config = ConfigDict(_tuples(json.loads(text)))
+    from jaxfdsl import config_types
+
+    try:
+        tree = json.loads(text)
+        if not isinstance(tree, dict):
+            raise TypeError(f"a {type(tree).__name__}, not a group of fields")
+        config = ConfigDict(_tuples(tree))
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ConfigError(f"This is not the JSON of a config: {error}.") from error
     _fill(config, default_config(), "")
-    evals = config.get("evals", {}).values()
-    sources = [entry[key] for entry in evals for key in ("source", "train") if key in entry]
-    for entry in [*config.get("data", {}).get("sources", {}).values(), *sources]:
-        if entry.get("kind") in SOURCES:
+    for entry in config_types.sources(config):
+        if str(entry.get("kind")) in SOURCES:
             _fill(entry, SOURCES[entry.kind](), "")
+    for entry, usual in config_types.evaluations(config):
+        _fill(entry, usual, "")
+    config_types.check(config)
     return config.lock()
 
 
@@ -250,7 +295,9 @@ def _fill(config: ConfigDict, default: ConfigDict, prefix: str) -> None:
     for key, value in default.items():
         if key not in config:
             config[key] = value
-        elif isinstance(value, ConfigDict) and f"{prefix}{key}" not in NAMED:
+        elif f"{prefix}{key}" in NAMED or not isinstance(config[key], ConfigDict):
+            continue  # entries have fields of their own; of what is no group `config_types` tells
+        elif isinstance(value, ConfigDict):
             _fill(config[key], value, f"{prefix}{key}.")
 
 
@@ -269,7 +316,7 @@ def data_identity(config: ConfigDict, datasets: Mapping[str, Any]) -> dict[str, 
     """
     identity: dict[str, Any] = {"seed": config.seed, "batch_size": config.batch_size}
     usual = default_config().data
-    for key in ("phase_starts", "repeats", "label_space"):
+    for key in ("phase_starts", "repeats", "label_space", "group_size", "group_by"):
         if config.data[key] != usual[key]:
             identity[f"data.{key}"] = config.data[key]
     entries = json.loads(to_json(config))["data"]["sources"]

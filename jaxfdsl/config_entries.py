@@ -9,6 +9,17 @@ from typing import Any
 from ml_collections import ConfigDict
 
 Share = float | tuple[float, ...]
+# Several prompts of a class, for `zero_shot_eval`. CLIP's own are not here: hand them over as a
+# file.
+PROMPTS = (
+    "a photo of a {}.",
+    "here is one {}.",
+    "what this picture shows is a {}.",
+    "a {}, near the middle of the picture.",
+    "a small picture with a {} in it.",
+    "a {} and what is round it.",
+    "something that people call {}.",
+)
 
 
 def formula_source(
@@ -120,6 +131,26 @@ def parquet_source(
     return ConfigDict({**own, **_stored(size, classes, num_examples, skip_examples, share)})
 
 
+def store_source(
+    path: str = "",
+    *,
+    index: str = "",
+    size: int = 0,
+    classes: str = "",
+    num_examples: int = 0,
+    skip_examples: int = 0,
+    share: Share = 1.0,
+) -> ConfigDict:
+    """A store, as `jaxfdsl materialise --to store`, `store import` and `generate` write it.
+
+    `index` names a list of its images (STORE/index/NAME.npy), such as those that a filter kept.
+    With `data.group_size` m above 1 and `data.group_by` "recipe", m images of a caption stand side
+    by side. The other fields as in `folder_source`.
+    """
+    own = {"kind": "store", "path": path, "index": index}
+    return ConfigDict({**own, **_stored(size, classes, num_examples, skip_examples, share)})
+
+
 def _stored(
     size: int, classes: str, num_examples: int, skip_examples: int, share: Share
 ) -> dict[str, Any]:
@@ -212,14 +243,17 @@ def linear_probe_eval(
     learning_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
     epochs: int = 50,
     held_out: float = 0.1,
+    scaling: str = "sphered",
 ) -> ConfigDict:
     """Top-1 of `source` by softmax regression on the features of `train`.
 
     All `learning_rates` (of 256 images) are trained at once for `epochs`; the one that is best on
-    the share `held_out` of `train` is trained again on all of it.
+    the share `held_out` of `train` is trained again on all of it. `scaling` "standardised" is the
+    published batch norm, "sphered" removes correlations too and needs fewer epochs.
     """
     made = _eval("linear_probe", source, num_examples, batch_size, crop_fraction, train, num_train)
-    own = {"learning_rates": tuple(map(float, learning_rates)), "epochs": epochs}
+    own: dict[str, Any] = {"learning_rates": tuple(map(float, learning_rates)), "epochs": epochs}
+    own["scaling"] = scaling
     return ConfigDict({**made, **own, "held_out": float(held_out)})
 
 
@@ -234,15 +268,55 @@ def few_shot_eval(
     shots: tuple[int, ...] = (1, 5, 10),
     seeds: int = 3,
     l2: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4),
+    ways: int = 0,
 ) -> ConfigDict:
     """Top-1 of `source` by ridge regression on the features of a few images a class of `train`.
 
     `shots` are images a class, drawn `seeds` times; the strength is the best one of `l2` on other
-    images of `train`.
+    images of `train`. `ways` 0 tells all classes apart; above 0 each of `seeds` is an episode of so
+    many classes (5-way 5-shot: ways=5, shots=(5,), seeds=600).
     """
     made = _eval("few_shot", source, num_examples, batch_size, crop_fraction, train, num_train)
     own = {"shots": tuple(shots), "seeds": seeds, "l2": tuple(map(float, l2))}
+    return ConfigDict({**made, **own, "ways": ways})
+
+
+def zero_shot_eval(
+    source: ConfigDict,
+    *,
+    num_examples: int = 0,
+    batch_size: int = 0,
+    crop_fraction: float = 1.0,
+    templates: tuple[str, ...] = PROMPTS[:1],
+    templates_file: str = "",
+    names: str = "",
+) -> ConfigDict:
+    """Top-1 and top-5 of `source` by the captions of its classes, for runs with `objective.align`.
+
+    A class is the mean of its prompts' embeddings; "{}" in a template is its name. `names` is a
+    file with a class name a line (default: the source's own; of a formula, its categories'
+    captions), `templates_file` one with a template a line in place of `templates`.
+    """
+    made = _eval("zero_shot", source, num_examples, batch_size, crop_fraction)
+    own = {"templates": tuple(templates), "templates_file": templates_file, "names": names}
     return ConfigDict({**made, **own})
+
+
+def retrieval_eval(
+    source: ConfigDict,
+    *,
+    num_examples: int = 0,
+    batch_size: int = 0,
+    crop_fraction: float = 1.0,
+    k: tuple[int, ...] = (1, 5, 10),
+) -> ConfigDict:
+    """Recall at `k` from images to captions and back, for runs with `objective.align`.
+
+    `source` is a store with captions, or a formula. Captions that the tokenizer reads alike are
+    one; it stands once among those to choose from.
+    """
+    made = _eval("retrieval", source, num_examples, batch_size, crop_fraction)
+    return ConfigDict({**made, "k": tuple(k)})
 
 
 def _eval(
@@ -272,6 +346,7 @@ SOURCES: Mapping[str, Callable[..., ConfigDict]] = {
     "tfds": tfds_source,
     "folder": folder_source,
     "parquet": parquet_source,
+    "store": store_source,
 }
 EVALS: Mapping[str, Callable[..., ConfigDict]] = {
     "accuracy": accuracy_eval,
@@ -280,4 +355,6 @@ EVALS: Mapping[str, Callable[..., ConfigDict]] = {
     "knn": knn_eval,
     "linear_probe": linear_probe_eval,
     "few_shot": few_shot_eval,
+    "zero_shot": zero_shot_eval,
+    "retrieval": retrieval_eval,
 }

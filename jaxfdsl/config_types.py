@@ -27,8 +27,7 @@ def check(config: ConfigDict) -> None:
         maker = _maker(entry, f"evals.{name}", config_lib.EVALS)
         if maker is None:
             continue
-        needed = inspect.signature(maker).parameters.values()
-        parts = [one.name for one in needed if one.default is inspect.Parameter.empty]
+        parts = _parts(maker)
         for part in parts:
             if part not in entry:
                 raise ConfigError(f"evals.{name}.{part} is missing: give it a source.")
@@ -42,6 +41,23 @@ def sources(config: ConfigDict) -> Iterator[ConfigDict]:
     for _, entry in _named(config, "evals"):
         parts = [entry.get(part) for part in ("source", "train")] if _is_group(entry) else []
         yield from filter(_is_group, parts)
+
+
+def evaluations(config: ConfigDict) -> Iterator[tuple[ConfigDict, ConfigDict]]:
+    """The entries that are evaluations of a known kind, each with the usual fields of its kind but
+    for its sources."""
+    for _, entry in _named(config, "evals"):
+        maker = config_lib.EVALS.get(str(entry.get("kind"))) if _is_group(entry) else None
+        if maker is not None:
+            parts = {part: ConfigDict() for part in _parts(maker)}
+            usual = maker(**parts).items()
+            yield entry, ConfigDict({key: value for key, value in usual if key not in parts})
+
+
+def _parts(maker: Callable[..., ConfigDict]) -> list[str]:
+    """The sources that an evaluation needs."""
+    needed = inspect.signature(maker).parameters.values()
+    return [one.name for one in needed if one.default is inspect.Parameter.empty]
 
 
 def _named(config: ConfigDict, name: str) -> list[tuple[str, Any]]:

@@ -3,17 +3,21 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from etils import epath
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
+from jaxfdsl import config_path
 from jaxfdsl.config import EVALS, ConfigError
 
-ON_DATA = ("knn", "linear_probe", "few_shot", "accuracy", "mean_average_precision")
-_STORED = {"tfds": "name", "folder": "path", "parquet": "path"}
+ON_DATA = (
+    "knn", "linear_probe", "few_shot", "accuracy", "mean_average_precision", "zero_shot",
+    "retrieval",
+)  # fmt: skip
+_STORED = {"tfds": "name", "folder": "path", "parquet": "path", "store": "path"}
+_SPLITS = {"store": "index"}  # what a part of a set is called, where it is no split
 _TEST_SPLITS = ("test", "validation", "val")
 _UNLABELLED_TEST = ("imagenet2012", "places365", "voc")  # TFDS's test splits have no labels
 
@@ -27,12 +31,16 @@ class Asked:
     """What the verb is told besides the workdir, as its options."""
 
     step: int = _option(0, "which checkpoint; 0: the newest; best.json has the best one's")
-    data: str = _option("", "tfds:cifar10, folder:PATH or parquet:PATH; default: the run's own")
+    data: str = _option("", "tfds:cifar10, folder:, parquet: or store:PATH; default: the run's own")
     data_dir: str = _option("", "prepared TFDS data")
     evals: str = _option("knn,linear_probe,few_shot", f"on --data: any of {', '.join(ON_DATA)}")
-    train_split: str = _option("train", "where knn, linear_probe and few_shot learn")
-    test_split: str = _option("", f"default: the first of {', '.join(_TEST_SPLITS)} that is there")
-    label: str = _option("label", "feature or column to tell; not of folders")
+    train_split: str = _option(
+        "train", "where knn, linear_probe and few_shot learn; of a store an index"
+    )
+    test_split: str = _option(
+        "", f"default: the first of {', '.join(_TEST_SPLITS)}; of a store: all"
+    )
+    label: str = _option("label", "feature or column to tell, of tfds and parquet")
     size: int = _option(0, "pixels of a decoded picture; 32 keeps CIFAR in memory; 0: as needed")
     crop_fraction: float = _option(1.0, "the centre crop's side over the picture's")
     batch_size: int = _option(256, "pictures at once")
@@ -41,6 +49,10 @@ class Asked:
     max_corrupt: float = _option(0.01, "share of the pictures that may be unreadable")
     k: str = _option("10,20,200", "neighbours of knn")
     shots: str = _option("1,5,10", "pictures a class of few_shot")
+    names: str = _option("", "zero_shot: a file with a class name a line; default: the data's own")
+    templates: str = _option(
+        "", "zero_shot: a file with a prompt a line, {} the name; default: ours"
+    )
 
 
 def run(workdir: str, asked: Asked) -> None:
@@ -49,34 +61,39 @@ def run(workdir: str, asked: Asked) -> None:
     Raises ConfigError for what the user can put right.
     """
     import jax
+    from etils import epath
 
     if not workdir:
         raise ConfigError("evaluate needs a run: type jaxfdsl evaluate --workdir WORKDIR.")
-    path = epath.Path(workdir) / "config.json"
-    if not path.exists():
-        raise ConfigError(f"{path} is not there: type the workdir of a run.")
-    config = config_lib.from_json(path.read_text())
+    config = config_path.of_workdir(workdir)
     evaluate = _on_data if asked.data else _own
     evaluated = evaluate(config, workdir, asked)
+    unwritten = None
     try:
         step = next(evaluated)
         for name, value in evaluated:
             print(f"{name} {value:.4f}", flush=True)
-            if jax.process_index() == 0:
-                _write(epath.Path(workdir) / "evaluation.json", step, {name: value})
+            if jax.process_index() == 0 and unwritten is None:
+                try:
+                    _write(epath.Path(workdir) / "evaluation.json", step, {name: value})
+                except OSError as error:  # the run of another person: go on telling values
+                    unwritten = error
     except ConfigError as error:
         raise ConfigError(_as_typed_here(str(error))) from error
+    if unwritten:
+        raise unwritten
 
 
 def _as_typed_here(sentence: str) -> str:
     """A sentence about a recipe's fields with this verb's options in their place."""
     sentence = re.sub(r"(--config\.)?(evals\.\w+|(?<=--config\.)data)\.", "--", sentence)
-    return sentence.replace("--source.split", "--test_split").replace(
-        "--train.split", "--train_split"
-    )
+    for field, option in (("source.split", "test_split"), ("train.split", "train_split")):
+        sentence = sentence.replace(f"--{field}", f"--{option}")
+        sentence = sentence.replace(f"--{field.replace('split', 'index')}", f"--{option}")
+    return sentence.replace("--templates_file", "--templates")
 
 
-def _write(path: epath.Path, step: int, found: dict[str, float]) -> None:
+def _write(path: Any, step: int, found: dict[str, float]) -> None:
     """Adds values to the file; what was there under other names and steps stays."""
     known = json.loads(path.read_text()) if path.exists() else {}
     known[str(step)] = {**known.get(str(step), {}), **found}
@@ -90,6 +107,7 @@ def _own(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
     """The step, then (name, value) of each evaluation of the config."""
     import jax
     from absl import logging
+    from etils import epath
 
     from jaxfdsl import checkpoint, compile_cache, experiment
     from jaxfdsl import state as state_lib
@@ -122,9 +140,9 @@ def _on_data(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
     The training data need not be there: the model is built from the weights.
     """
     import jax
+    from etils import epath
 
-    from jaxfdsl import checkpoint, compile_cache, evaluators, experiment, sharding
-    from jaxfdsl.models import vit
+    from jaxfdsl import checkpoint, compile_cache, evaluators, sharding
     from jaxfdsl.objectives.classify import Classify
 
     compile_cache.enable()
@@ -140,11 +158,10 @@ def _on_data(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
         config.batch_size = max(1, asked.batch_size // parts) * parts
         config.data.max_corrupt = asked.max_corrupt
         config.model.attention = "auto"
-    heads = {"head": params["head"]["kernel"].shape[-1]} if "head" in params else {}
-    _check_head(config.evals, heads, workdir)
+    _check_head(config.evals, params, workdir)
     built = evaluators.build(
         config,
-        model=vit.build(config.model, heads, experiment.compute_dtype(config.dtype)),
+        model=model_of(config, params),
         objectives={"classify": (1.0, Classify(pos_weight=config.objective.classify.pos_weight))},
         mesh=mesh,
         trained={},
@@ -157,24 +174,39 @@ def _on_data(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
         yield from ((f"{name}/{metric}", value) for metric, value in evaluator(params))
 
 
+def model_of(config: ConfigDict, params: Mapping[str, Any]) -> Any:
+    """The model of a run that has these parameters: the trunk, and the head and the text tower
+    where they are among them. The training data need not be there."""
+    from jaxfdsl import experiment, text_evaluators
+    from jaxfdsl.models import text, vit
+
+    dtype = experiment.compute_dtype(config.dtype)
+    there = [name for name in ("head", "image_projection") if name in params]
+    heads = {name: params[name]["kernel"].shape[-1] for name in there}
+    model = vit.build(config.model, heads, dtype)
+    if "text" not in params:
+        return model
+    vocabulary = text_evaluators.tokenizer_of(config).vocabulary
+    design = text.TextDesign(**config.model.text, vocabulary=vocabulary, dtype=dtype)
+    return text.beside(model, text.build(design))
+
+
 def _entries(asked: Asked) -> ConfigDict:
     """The evaluations that the options ask for, as a recipe would write them."""
-    kind, _, place = asked.data.partition(":")
-    if kind not in _STORED or not place:
-        raise ConfigError(
-            f"--data={asked.data}: type tfds:NAME, folder:PATH or parquet:PATH, such as "
-            "--data=tfds:cifar10."
-        )
-    test = {"source": _source(asked, kind, place, _test_split(asked, kind, place))}
+    kind, place = _kind_and_place(asked)
+    test = {"source": test_set(asked)}
     sizes = {"num_examples": asked.num_examples, "crop_fraction": asked.crop_fraction}
-    train = {
-        "train": _source(asked, kind, place, asked.train_split),
-        "num_train": asked.num_train,
-    }
+    learned = _source(asked, kind, place, asked.train_split)
+    train = {"train": learned, "num_train": asked.num_train}
     own: dict[str, dict[str, Any]] = {
         "knn": {**train, "k": _numbers("k", asked.k)},
         "linear_probe": train,
         "few_shot": {**train, "shots": _numbers("shots", asked.shots)},
+        "zero_shot": {
+            "templates": config_lib.PROMPTS,
+            "templates_file": asked.templates,
+            "names": asked.names,
+        },
     }
     entries = ConfigDict()
     for name in asked.evals.split(","):
@@ -185,11 +217,27 @@ def _entries(asked: Asked) -> ConfigDict:
     return entries
 
 
+def test_set(asked: Asked) -> ConfigDict:
+    """The entry of `asked.data`'s test split, as a recipe would write it. Raises ConfigError."""
+    kind, place = _kind_and_place(asked)
+    return _source(asked, kind, place, _test_split(asked, kind, place))
+
+
+def _kind_and_place(asked: Asked) -> tuple[str, str]:
+    kind, _, place = asked.data.partition(":")
+    if kind not in _STORED or not place:
+        raise ConfigError(
+            f"--data={asked.data}: type tfds:NAME, folder:PATH, parquet:PATH or store:PATH, "
+            "such as --data=tfds:cifar10."
+        )
+    return kind, place
+
+
 def _source(asked: Asked, kind: str, place: str, split: str) -> ConfigDict:
-    fields = {_STORED[kind]: place, "split": split, "size": asked.size}
+    fields = {_STORED[kind]: place, _SPLITS.get(kind, "split"): split, "size": asked.size}
     if kind == "tfds":
         fields["data_dir"] = asked.data_dir
-    if kind != "folder":
+    if kind in ("tfds", "parquet"):
         fields["label"] = asked.label
     return config_lib.SOURCES[kind](**fields)
 
@@ -198,7 +246,7 @@ def _test_split(asked: Asked, kind: str, place: str) -> str:
     """The split asked for, or the first usual one that is there."""
     from jaxfdsl.data import sources
 
-    if asked.test_split:
+    if asked.test_split or kind in _SPLITS:
         return asked.test_split
     usual = _TEST_SPLITS[1:] if place.startswith(_UNLABELLED_TEST) else _TEST_SPLITS
     for split in usual:
@@ -218,10 +266,17 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
         raise ConfigError(f"--{name}={text}: type whole numbers, such as 1,5,10.") from error
 
 
-def _check_head(entries: ConfigDict, heads: dict[str, int], workdir: str) -> None:
+def _check_head(entries: ConfigDict, params: Mapping[str, Any], workdir: str) -> None:
+    from jaxfdsl.evaluators import ON_CAPTIONS
+
     for entry in entries.values():
-        if "train" not in entry and not heads:
+        needed = "text" if entry.kind in ON_CAPTIONS else "head"
+        if "train" not in entry and needed not in params:
+            what = {
+                "head": "scores a classifier",
+                "text": "compares images with captions by the tower that objective.align trains",
+            }
             raise ConfigError(
-                f"--evals={entry.kind} scores a classifier, which {workdir} has not: type "
+                f"--evals={entry.kind} {what[needed]}, which {workdir} has not: type "
                 "--evals=knn,linear_probe,few_shot."
             )

@@ -5,6 +5,7 @@ of their own. Rows that fill up a batch and corrupt images weigh nothing.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import sharding, step
+from jaxfdsl import sharding, step, terminal, text_evaluators
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import augment, batches, join, sources
 from jaxfdsl.data.decode import View
@@ -36,9 +37,10 @@ SCORES: Mapping[str, Callable[..., Scores]] = {  # of an evaluation step, parame
 # Of training and test features; and the entry's fields that they need.
 ON_FEATURES: Mapping[str, tuple[Callable[..., Scores], tuple[str, ...]]] = {
     "knn": (knn.evaluate, ("k", "temperature")),
-    "linear_probe": (linear_probe.evaluate, ("learning_rates", "epochs", "held_out")),
-    "few_shot": (few_shot.evaluate, ("shots", "seeds", "l2")),
+    "linear_probe": (linear_probe.evaluate, ("learning_rates", "epochs", "held_out", "scaling")),
+    "few_shot": (few_shot.evaluate, ("shots", "seeds", "l2", "ways")),
 }
+ON_CAPTIONS = ("zero_shot", "retrieval")  # of images beside captions
 # A training source of the same data, another split of it perhaps, has the same of these.
 _SAME_CLASSES = (
     "kind", "name", "path", "label", "classes", "table", "search_seed", "num_classes",
@@ -55,14 +57,16 @@ class _Run:
     mesh: Mesh
     trained: Mapping[str, Source]
     forward: Callable[[Any, jax.Array], jax.Array]  # of parameters and images, to features
+    embed: Callable[[Any, jax.Array], jax.Array]  # to what is compared with captions
     shared: Shared
 
     def batches_of(self, source: Source, count: int, name: str) -> Iterator[Rows]:
         """This process's rows of the first `count` images, as global arrays."""
+        size = self.config.evals[name].batch_size or self.config.batch_size
         rows = batches.eval_batches(
             source,
             count,
-            self.config.evals[name].batch_size or self.config.batch_size,
+            size,
             shard_index=jax.process_index(),
             shard_count=jax.process_count(),
             num_workers=self.config.data.num_workers,
@@ -70,7 +74,14 @@ class _Run:
             field=f"evals.{name}",
             max_corrupt=self.config.data.max_corrupt,
         )
-        return (sharding.put_rows(self.mesh, part) for part in rows)
+        return self._put(rows, -(-(count or source.num_examples or 0) // size), name)
+
+    def _put(self, rows: Iterator[Rows], total: int, name: str) -> Iterator[Rows]:
+        hidden = jax.process_index() > 0
+        with terminal.progress(total or None, desc=name, unit="batches", disable=hidden) as bar:
+            for part in rows:
+                yield sharding.put_rows(self.mesh, part)
+                bar.update()
 
 
 def build(
@@ -87,15 +98,17 @@ def build(
     ConfigError for data that is not there or does not fit; compiles nothing.
     """
 
-    def forward(params: Any, images: jax.Array) -> jax.Array:
-        return model.apply(params, images, train=False)["features"]
+    def output(key: str) -> Callable[[Any, jax.Array], jax.Array]:
+        return jax.jit(
+            lambda params, images: model.apply(params, images, train=False)[key],
+            out_shardings=sharding.replicated(mesh),
+        )
 
-    compiled = jax.jit(forward, out_shardings=sharding.replicated(mesh))
-    run = _Run(config, model, objectives, mesh, trained, compiled, Shared())
-    kinds = {name: entry.kind for name, entry in config.evals.items()}
+    forward, embed = output("features"), output("image_embedding")
+    run = _Run(config, model, objectives, mesh, trained, forward, embed, Shared())
+    makers = dict.fromkeys(ON_FEATURES, _on_features) | dict.fromkeys(ON_CAPTIONS, _on_captions)
     return {
-        name: (_on_features if kind in ON_FEATURES else _scored)(run, name)
-        for name, kind in kinds.items()
+        name: makers.get(entry.kind, _scored)(run, name) for name, entry in config.evals.items()
     }
 
 
@@ -142,9 +155,11 @@ def _on_features(run: _Run, name: str) -> Evaluator:
         known, asked = train_features(params), test_features(params)
         _check_classes(field, known, asked, test)
         try:
-            yield from how(known, asked, **{option: entry[option] for option in options})
+            with terminal.waiting(name):
+                found = list(how(known, asked, **{option: entry[option] for option in options}))
         except TooFew as error:
             raise ConfigError(f"{field}.{error}") from error
+        yield from found
 
     return evaluate
 
@@ -156,29 +171,67 @@ def _features(
 
     Drawing and the model are compiled apart, so that all sets of a run share the model.
     """
+    entry = run.config.evals[name]
+    seen = _seen(run, name, source, count, "label", run.forward)
+    total = count or source.num_examples or 0
+    key = (config_lib.to_json(entry[part]), total, entry.crop_fraction)
+    run.shared.join(key)
+
+    def make(params: Any) -> Features:
+        found = seen(params)
+        return Features(found["embedding"], found["label"], source.num_classes)
+
+    return lambda params: run.shared.get(key, params, lambda: make(params))
+
+
+def _seen(
+    run: _Run, name: str, source: Source, count: int, said: str, forward: Callable[..., jax.Array]
+) -> Callable[[Any], dict[str, np.ndarray]]:
+    """A function of parameters that gives, of a set's first `count` valid images (0: all), the
+    `embedding` that `forward` makes, and what the source says of them under the name `said`."""
     entry, mesh = run.config.evals[name], run.mesh
     draw = step.eval_drawer(source.fields, _view(run.config, entry.crop_fraction, source), mesh)
 
     def drawn(rows: Any, table: Any) -> tuple[jax.Array, step.Batch]:
         batch = draw(rows, table)
-        return batch["image"], {key: batch[key] for key in ("label", "valid")}
+        return batch["image"], {key: batch[key] for key in (said, "valid")}
 
     layout = (sharding.batched(mesh), sharding.replicated(mesh))
     compiled = jax.jit(drawn, out_shardings=layout)
     table = jax.device_put(source.table, sharding.replicated(mesh))
-    total = count or source.num_examples or 0
-    key = (config_lib.to_json(entry[part]), total, entry.crop_fraction)
-    run.shared.join(key)
 
     def read(params: Any, rows: Any) -> dict[str, jax.Array]:
-        images, said = compiled(rows, table)
-        return {**said, "features": run.forward(params, images)}
+        images, told = compiled(rows, table)
+        return {**told, "embedding": forward(params, images)}
 
-    def make(params: Any) -> Features:
-        found = collect(read, params, run.batches_of(source, count, name))
-        return Features(found["features"], found["label"], source.num_classes)
+    return lambda params: collect(read, params, run.batches_of(source, count, name))
 
-    return lambda params: run.shared.get(key, params, lambda: make(params))
+
+def _on_captions(run: _Run, name: str) -> Evaluator:
+    """An evaluation of images beside captions, by the embeddings of `objective.align`."""
+    entry, field, how = run.config.evals[name], f"evals.{name}", text_evaluators
+    tokenizer = how.tokenizer_of(run.config)
+    tower = how.tower_of(run.model.text, run.mesh)
+    source = _source(run.config, name, "source", entry.num_examples)
+    if entry.kind == "zero_shot":
+        _check_classified(field, "source", source)
+        said, asked = "label", how.prompts(entry, source, field)
+    else:
+        _check_options(field, {"k": entry.k})
+        said, source = "tokens", source.with_tokenizer(tokenizer, f"{field}.source")
+    seen = _seen(run, name, source, entry.num_examples, said, run.embed)
+
+    def evaluate(params: Any) -> Scores:
+        found = seen(params)
+        embed = functools.partial(tower, params)
+        with terminal.waiting(name):
+            if entry.kind == "zero_shot":
+                scores = list(how.zero_shot_scores(found, embed, tokenizer, *asked))
+            else:
+                scores = list(how.retrieval_scores(found, embed, entry.k))
+        yield from scores
+
+    return evaluate
 
 
 def _source(config: ConfigDict, name: str, part: str, count: int) -> Source:
@@ -221,18 +274,26 @@ def _view(
 def check_targets(field: str, source: Source, objectives: Mapping[str, tuple[float, Any]]) -> None:
     """Refuses a source that does not say what an objective learns from."""
     for name, (_, objective) in objectives.items():
-        if objective.field not in source.targets:
+        if objective.field not in ("image", *source.targets):
             said = {"label": "labels", "mask": "masks"}[objective.field]
             other = {"label": "segment", "mask": "classify"}[objective.field]
+            instead = f"{name}.weight=0 --config.objective.{other}.weight=1"
+            instead = "contrast.positives=group" if name == "contrast" else instead
             raise ConfigError(
                 f"{field} ({source.name}) has no {said}, which objective.{name} learns from: type "
-                f"--config.objective.{name}.weight=0 --config.objective.{other}.weight=1, or the "
-                f"name of a data set with {said}."
+                f"--config.objective.{instead}, or the name of a data set with {said}."
             )
 
 
 def _check_options(field: str, options: Mapping[str, Any]) -> None:
     for name, value in options.items():
+        if name == "scaling":
+            if value not in linear_probe.SCALINGS:
+                known = " or ".join(linear_probe.SCALINGS)
+                raise ConfigError(f"{field}.scaling={value!r}: type {known}.")
+            continue
+        if name == "ways" and value == 0:
+            continue
         values = value if isinstance(value, tuple | list) else (value,)
         most = 1 if name == "held_out" else float("inf")
         if not values or not all(0 < number < most for number in values):
@@ -243,11 +304,7 @@ def _check_options(field: str, options: Mapping[str, Any]) -> None:
 def _check_pair(field: str, train: Source, test: Source) -> None:
     """Refuses sets whose images do not have one class each, or do not have the same ones."""
     for part, source in (("train", train), ("source", test)):
-        if "label" not in source.targets or source.several_labels:
-            raise ConfigError(
-                f"{field}.{part} ({source.name}) has not one class an image, which {field} needs: "
-                f"type --config.{field}.kind=mean_average_precision, or the name of another set."
-            )
+        _check_classified(field, part, source)
     if train.num_classes != test.num_classes:
         raise ConfigError(
             f"{field}.train has {train.num_classes} classes and {field}.source has "
@@ -259,6 +316,14 @@ def _check_pair(field: str, train: Source, test: Source) -> None:
             f"{field}.train and {field}.source number their classes differently (class {number} is "
             f"{train.class_names[number]!r} and {test.class_names[number]!r}): type two splits of "
             "one data set, or give both one class list in `classes`."
+        )
+
+
+def _check_classified(field: str, part: str, source: Source) -> None:
+    if "label" not in source.targets or source.several_labels:
+        raise ConfigError(
+            f"{field}.{part} ({source.name}) has not one class an image, which {field} needs: "
+            f"type --config.{field}.kind=mean_average_precision, or the name of another set."
         )
 
 

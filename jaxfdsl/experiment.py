@@ -17,8 +17,11 @@ from jaxfdsl import state as state_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import augment, batches, plan
 from jaxfdsl.evaluators import Evaluator
-from jaxfdsl.models import attention, vit
+from jaxfdsl.models import attention, text, vit
+from jaxfdsl.models.projector import Projection
+from jaxfdsl.objectives.align import Align
 from jaxfdsl.objectives.classify import Classify
+from jaxfdsl.objectives.contrast import Contrast
 from jaxfdsl.objectives.segment import Segment
 from jaxfdsl.state import State
 
@@ -77,8 +80,10 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         config, shard_index=jax.process_index(), shard_count=jax.process_count()
     )
     # Every device draws its part of every source; this refuses counts that cannot be cut so.
-    parts = sharding.batch_parts(mesh) * (2 if data.pairs else 1)
-    plan.phase_counts(data.shares, data.phase_starts, config.batch_size, parts)
+    cut = data.cut(sharding.batch_parts(mesh) * (2 if data.pairs else 1))
+    plan.phase_counts(data.shares, data.phase_starts, config.batch_size, *cut)
+    _check_groups(config, mesh)
+    _check_downsample(config, data)
     total = config_lib.total_steps(config, data.num_examples)
     warmup = config_lib.warmup_steps(config, data.num_examples)
     rate = optim.schedule(
@@ -88,10 +93,11 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         total_steps=total,
     )
     optimizer = optim.build(config.optimizer, rate)
-    objectives = objectives_of(config, data)
+    objectives = objectives_of(config, data, mesh)
     for name, source in data.sources.items():
         evaluators.check_targets(f"data.sources.{name}", source, objectives)
-    model = vit.build(config.model, heads_of(objectives, data), compute_dtype(config.dtype))
+    heads = heads_of(config, objectives, data)
+    model = model_of(config, heads, data)
     ema = config.optimizer.ema
     state = jax.eval_shape(
         lambda key: state_lib.create(model.init(key), optimizer, ema=ema > 0), jax.random.key(0)
@@ -100,7 +106,7 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
     draw_batch = step.make_draw_batch(
         data.fields,
         functools.partial(_crop, config),
-        lambda batch, key, rows: augment.finish(batch, key, config.augment, rows),
+        functools.partial(_finish, config),
         mesh,
     )
     train_step = step.make_train_step(
@@ -136,8 +142,10 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
     )
 
 
-def objectives_of(config: ConfigDict, data: batches.Batches) -> step.Objectives:
-    """Those whose weight is not 0, with their weights."""
+def objectives_of(
+    config: ConfigDict, data: batches.Batches, mesh: Mesh | None = None
+) -> step.Objectives:
+    """Those whose weight is not 0, with their weights, for batches that lie on `mesh`."""
     cfg = config.objective
     made: dict[str, Any] = {}
     if cfg.classify.weight:
@@ -154,13 +162,87 @@ def objectives_of(config: ConfigDict, data: batches.Batches) -> step.Objectives:
         )
     if cfg.segment.weight:
         made["segment"] = Segment()
+    if cfg.contrast.weight:
+        made["contrast"] = _contrast(cfg.contrast, data, mesh)
+    if cfg.align.weight:
+        made["align"] = Align()
     return {name: (cfg[name].weight, objective) for name, objective in made.items()}
 
 
-def heads_of(objectives: step.Objectives, data: batches.Batches) -> dict[str, int]:
+def _contrast(cfg: ConfigDict, data: batches.Batches, mesh: Mesh | None) -> Contrast:
+    several = [name for name, source in data.sources.items() if source.several_labels]
+    if cfg.positives == "label" and several:
+        raise ConfigError(
+            f"objective.contrast.positives='label' needs one label an image, and data.sources."
+            f"{several[0]} has several: type --config.objective.contrast.positives=group."
+        )
+    return Contrast(cfg.temperature, cfg.positives, cfg.block, mesh)
+
+
+def heads_of(
+    config: ConfigDict, objectives: step.Objectives, data: batches.Batches
+) -> dict[str, vit.Outputs]:
     """The heads that the objectives name, and how many numbers each puts out."""
-    outputs = {"head": data.num_classes, "patch_head": data.num_classes + 1}  # 1: the background
+    outputs: dict[str, vit.Outputs] = {
+        "head": data.num_classes,
+        "patch_head": data.num_classes + 1,  # 1: the background
+        "projector": Projection(**config.model.projector, views=data.group.size),
+        "image_projection": config.model.text.output,
+    }
     return {objective.head: outputs[objective.head] for _, objective in objectives.values()}
+
+
+def model_of(config: ConfigDict, heads: dict[str, vit.Outputs], data: batches.Batches) -> vit.Model:
+    """The trunk with those heads, and the text tower where captions are compared with images."""
+    dtype = compute_dtype(config.dtype)
+    model = vit.build(config.model, heads, dtype)
+    if "image_projection" not in heads:
+        return model
+    return text.beside(model, text.build(text_design(config, data, dtype)))
+
+
+def text_design(config: ConfigDict, data: batches.Batches, dtype: Any) -> text.TextDesign:
+    """That of the tower over the data's token ids."""
+    assert data.tokenizer is not None
+    return text.TextDesign(
+        **config.model.text,
+        vocabulary=data.tokenizer.vocabulary,
+        dtype=jnp.dtype(dtype),
+        views=data.group.size,
+    )
+
+
+def _check_groups(config: ConfigDict, mesh: Mesh) -> None:
+    """Refuses groups that span devices whose neighbours in the mesh are of other processes: each
+    process lays its own rows on its own devices."""
+    size, parts = config.data.group_size, sharding.batch_parts(mesh)
+    processes = [devices[0].process_index for devices in mesh.devices.reshape(parts, -1)]
+    if config.batch_size // parts % size and processes != sorted(processes):
+        raise ConfigError(
+            f"data.group_size={size} does not divide the {config.batch_size // parts} images of a "
+            "device, and the devices of a process are not neighbours in the mesh: type "
+            f"--config.batch_size=N with N a multiple of {parts * size}."
+        )
+
+
+def _check_downsample(config: ConfigDict, data: batches.Batches) -> None:
+    """Refuses pictures that are too small for it, or cut on the host before it."""
+    most = max(augment.FEW_PIXELS)
+    for name, source in data.sources.items():
+        if config.augment.downsample and (source.cropped or source.size <= most):
+            there = "are cut as they are read" if source.cropped else f"have {source.size} already"
+            raise ConfigError(
+                f"augment.downsample={config.augment.downsample} brings pictures to {most} pixels "
+                f"and back, and those of data.sources.{name} {there}: type "
+                f"--config.data.sources.{name}.size=256, or --config.augment.downsample=0."
+            )
+
+
+def _finish(config: ConfigDict, batch: step.Batch, key: jax.Array, rows: jax.Array) -> step.Batch:
+    """The joined batch as the model sees it, `rows` being its rows in the global batch."""
+    batch = augment.finish(batch, key, config.augment, rows)
+    size = config.data.group_size
+    return {**batch, "group": rows // size} if size > 1 else batch
 
 
 def _crop(config: ConfigDict, part: step.Batch, key: jax.Array, rows: jax.Array) -> step.Batch:

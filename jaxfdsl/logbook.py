@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
+from PIL import Image
 
+from jaxfdsl import config as config_lib
 from jaxfdsl.meter import Meter
 from jaxfdsl.nonfinite import Watch
 
@@ -26,7 +29,7 @@ class Logbook:
         rows: Callable[[int], Any] = lambda step: {},
         mfu_at_one: float | None = None,
     ):
-        from jaxfdsl.report import status, writers
+        from jaxfdsl.report import status, weights_and_biases, writers
 
         self.meter = Meter(config.batch_size, mfu_at_one)
         self._config, self._total = config, total
@@ -36,10 +39,23 @@ class Logbook:
         self._writer = self._status = None
         if lead:
             self._writer = writers.MetricsWriter(
-                workdir, tensorboard=config.report.tensorboard, restored_step=start
+                workdir,
+                tensorboard=config.report.tensorboard,
+                restored_step=start,
+                online=weights_and_biases.begin(config, workdir),
             )
+            if start == 0:
+                self._introduce(self._writer, workdir)
         if lead and config.report.status:
             self._status = status.Status(total)
+
+    def _introduce(self, writer: Any, workdir: epath.Path) -> None:
+        """What the run is, for those who look at a copy of its metrics: config and gallery."""
+        writer.text(0, "config", f"```json\n{config_lib.to_json(self._config)}\n```")
+        path = workdir / "gallery.png"
+        if self._config.report.gallery and path.exists():
+            with path.open("rb") as file, Image.open(file) as image:
+                writer.image(0, "gallery", np.asarray(image.convert("RGB")))
 
     def step_done(self, step: int, metrics: Mapping[str, jax.typing.ArrayLike]) -> None:
         """Takes the metrics of the step that made state `step`, still on the device, and settles

@@ -102,7 +102,8 @@ def mfu_at_one(parts: Experiment) -> float | None:
     if device.platform == "gpu" and str(design.dtype) == "float32":
         return None  # it hangs on the precision that XLA chooses
     peak = devices.peak(device.device_kind)
-    return flops.training(design) / (peak * parts.mesh.size) if peak else None
+    text = parts.model.text.design if parts.model.text else None
+    return flops.training(design, text) / (peak * parts.mesh.size) if peak else None
 
 
 def drawing_seconds(parts: Experiment, key: jax.Array, step: int, rows: Any) -> float | None:

@@ -11,7 +11,7 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 from jaxfdsl.by_layer import by_layer
 
 # No decay on one-dimensional parameters, the class token and the positions, as in timm.
-UNDECAYED = frozenset({"bias", "scale", "cls_token", "pos_embed"})
+UNDECAYED = frozenset({"bias", "scale", "cls_token", "pos_embed", "no_cond", "logit_scale"})
 
 EMBEDDING = frozenset({"patch_embed", "cls_token", "pos_embed"})
 

@@ -45,6 +45,7 @@ FREE = (
     "data.sources.*.classes",
     "model.remat",
     "model.attention",
+    "objective.contrast.block",
 )
 PACKAGES = ("jaxfdsl", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -55,7 +56,7 @@ def meta(run: Experiment) -> dict[str, Any]:
         "config": json.loads(config_lib.to_json(run.config)),
         "data": run.identity,
         "total_steps": run.total_steps,
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
     }
 
 
@@ -63,8 +64,15 @@ def check(found: tuple[int, Mapping[str, Any]], run: Experiment, workdir: epath.
     """Raises ConfigError when `workdir` holds another experiment, or one that is past the end."""
     step, saved = found
     now = meta(run)
-    # By way of a config, which gives fields that did not exist yet their defaults.
-    filled = config_lib.to_json(config_lib.from_json(json.dumps(saved["config"])))
+    try:
+        # By way of a config, which gives fields that did not exist yet their defaults.
+        filled = config_lib.to_json(config_lib.from_json(json.dumps(saved["config"])))
+        saved = {**saved, "data": dict(saved["data"]), "total_steps": int(saved["total_steps"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{workdir / 'checkpoints' / str(step)} does not say whose it is ({error}): move it "
+            "away to continue from the checkpoint before it."
+        ) from error
     there, here = (_fixed(side) for side in (json.loads(filled), now["config"]))
     name = config_lib.changed_field(there, here)
     if name is not None:
@@ -124,7 +132,8 @@ def initial_state(run: Experiment) -> tuple[State, str]:
 def _load(path: str, run: Experiment) -> tuple[Any, str]:
     """The weights of one of our runs, or of another program."""
     if weights.is_foreign(path):
-        return weights.load(path, run.model.design.size.num_heads)
+        design = run.model.design
+        return weights.load(path, design.size.num_heads, design.norm_epsilon)
     return checkpoint.load_params(path)
 
 
@@ -155,6 +164,11 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         inside = isinstance(value, Mapping)
         flat |= _flatten(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}": value}
     return flat
+
+
+def versions() -> dict[str, str]:
+    """Those of the packages that decide what a run computes."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str:

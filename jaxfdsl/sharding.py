@@ -32,6 +32,9 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"mlp/fc1/bias", ("mlp",)),
     (r"mlp/fc2/kernel", ("mlp", "embed")),
     (r"patch_embed/kernel", (None, None, None, "embed")),
+    (r"image_projection/kernel", ("embed", None)),
+    (r"text/token_embed", (None, "embed")),
+    (r"text/projection", ("embed", None)),
     (r"(patch_)?head/kernel", ("embed", "classes")),
     (r"(patch_)?head/bias", ("classes",)),
     (r"(bias|scale|cls_token|pos_embed)", ()),
@@ -88,7 +91,12 @@ def batched(mesh: AnyMesh) -> NamedSharding:
 
 
 def activations(mesh: AnyMesh, shape: Sequence[int], heads: int = 0) -> NamedSharding:
-    """The sharding of activations (B, ...), with attention's heads on axis `heads` if above 0."""
+    """The sharding of activations (B, ...), with attention's heads on axis `heads` if above 0.
+
+    What the devices do not divide, as captions of groups that span them, lies as XLA has it.
+    """
+    if shape[0] % batch_parts(mesh):
+        return NamedSharding(mesh, P(*[P.UNCONSTRAINED] * len(shape)))
     tensor = MESH_AXES["heads"]
     if not heads or shape[heads] % mesh.shape[tensor]:
         return batched(mesh)

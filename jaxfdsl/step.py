@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxfdsl import optim, sharding
 from jaxfdsl.config import ConfigError
+from jaxfdsl.models import text
 from jaxfdsl.models.vit import Model
 from jaxfdsl.state import State
 
@@ -152,7 +153,7 @@ def make_train_step(
 def update(state: State, grads: Any, optimizer: optax.GradientTransformation, ema: float) -> State:
     """The next state: one optimiser step, and the average of the parameters if one is kept."""
     updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
-    params = optax.apply_updates(state["params"], updates)
+    params = text.clamped(optax.apply_updates(state["params"], updates))
     new = {"step": state["step"] + 1, "params": params, "opt_state": opt_state}
     if ema:
         new["ema"] = optax.incremental_update(params, state["ema"], 1.0 - ema)
@@ -221,7 +222,10 @@ def _loss(model: Model, objectives: Objectives, mesh: Mesh) -> Callable:
             images = objective.inputs(batch, key)
             outputs = next((done for seen, done in passes if seen is images), None)
             if outputs is None:
-                outputs = model.apply(params, images, train=True, key=key, constrain=constrain)
+                texts = {"tokens": batch["tokens"]} if model.text else {}
+                outputs = model.apply(
+                    params, images, train=True, key=key, constrain=constrain, **texts
+                )
                 passes.append((images, outputs))
             with jax.named_scope(name):
                 loss, sums[name] = objective.parts(outputs, batch)

@@ -31,7 +31,7 @@ from jaxfdsl.experiment import Experiment
 from jaxfdsl.keeping import Keeper
 from jaxfdsl.launchers import Given
 from jaxfdsl.logbook import Logbook, say
-from jaxfdsl.report import profile, writers
+from jaxfdsl.report import profile, run_file, weights_and_biases, writers
 from jaxfdsl.state import State
 
 _WORTH_TIMING = 100  # steps; a shorter run is over before the share of its drawing is of use
@@ -47,6 +47,8 @@ def run(config: ConfigDict, workdir: str, given: Given | None = None) -> dict[st
     distributed.initialize(given)
     config_lib.validate(config, num_devices=jax.device_count(), num_processes=jax.process_count())
     distributed.agree(f"{workdir}\n{config_lib.to_json(config)}")
+    if jax.process_index() == 0:
+        weights_and_biases.check(config)
     compile_cache.enable()
     folder = epath.Path(workdir)
     parts = experiment.build(config)
@@ -69,6 +71,7 @@ def run(config: ConfigDict, workdir: str, given: Given | None = None) -> dict[st
         if jax.process_index() == 0:
             folder.mkdir(parents=True, exist_ok=True)
             writers.write_whole(folder / "config.json", resume.config_file(parts.config))
+            run_file.write(parts, folder, start)
             if start == 0:
                 _gallery(parts, folder)
         due = bool(found and found[0] == start and found[1].get("evaluation_due"))

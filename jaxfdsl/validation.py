@@ -13,9 +13,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
+from jaxfdsl import config_types
 from jaxfdsl.config import ConfigError, field
-from jaxfdsl.data.plan import phase_counts
+from jaxfdsl.data.plan import in_groups, phase_counts
 from jaxfdsl.models import variants
+from jaxfdsl.validation_groups import check_groups
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "dtype": ("auto", "bfloat16", "float32"),
@@ -31,26 +33,35 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "augment.interpolation": ("bicubic", "bilinear"),
     "augment.mixup_mode": ("batch", "pair"),
     "data.label_space": ("joined", "separate"),
+    "data.group_by": ("recipe", "image"),
+    "model.projector.norm": ("layer", "batch"),
+    "objective.contrast.positives": ("group", "label"),
 }
 # What each kind of evaluation scores; the others score features, which all models have.
 SCORED = {
     "accuracy": "classify",
     "segmentation": "segment",
     "mean_average_precision": "classify",
+    "zero_shot": "align",
+    "retrieval": "align",
 }
 # What an evaluation measures, of those whose names do not hang on their options.
 MEASURED = {
     "accuracy": ("top1", "top5", "loss"),
     "segmentation": ("miou", "pixel_accuracy", "loss"),
     "mean_average_precision": ("map",),
+    "zero_shot": ("top1", "top5"),
 }
 ABOVE_ZERO = (
     "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "data.repeats",
+    "model.norm_epsilon", "data.group_size", "model.projector.hidden", "model.projector.output",
+    "model.projector.layers", "objective.contrast.temperature", "model.text.width",
+    "model.text.depth", "model.text.num_heads", "model.text.context", "model.text.output",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "steps", "epochs", "eval_every", "optimizer.weight_decay", "optimizer.clip_norm",
     "schedule.warmup_steps", "schedule.warmup_epochs", "augment.crop_pad", "report.profile_start",
-    "report.profile_steps",
+    "report.profile_steps", "objective.contrast.block",
 )  # fmt: skip
 BELOW_ONE = (
     "model.drop_path", "objective.classify.label_smoothing", "optimizer.ema", "data.max_corrupt",
@@ -60,10 +71,12 @@ RISING = ("augment.crop_scale", "augment.crop_ratio")
 
 def check(config: ConfigDict, *, num_devices: int, num_processes: int = 1) -> None:
     """Raises `ConfigError` for the first thing that cannot run on that many devices."""
+    config_types.check(config)
     _check_fields(config, config_lib.default_config())
     _check_sources(config)
     _check_values(config)
     _check_objectives(config)
+    check_groups(config)
     _check_best_metric(config)
     _check_augment(config)
     _check_length(config)
@@ -79,7 +92,8 @@ def _check_fields(config: ConfigDict, default: ConfigDict, prefix: str = "") -> 
             close = difflib.get_close_matches(key, list(default), n=1)
             known = f"did you mean {prefix}{close[0]}" if close else f"type one of {list(default)}"
             raise ConfigError(f"config.{prefix}{key} is not a field: {known}?")
-        if isinstance(value, ConfigDict) and f"{prefix}{key}" not in config_lib.NAMED:
+        group = isinstance(value, ConfigDict) and isinstance(default[key], ConfigDict)
+        if group and f"{prefix}{key}" not in config_lib.NAMED:
             _check_fields(value, default[key], f"{prefix}{key}.")
     for key in default:
         if key not in config:
@@ -159,7 +173,7 @@ def _check_range(
             raise ConfigError(f"{name}={field(config, name)}: type {wanted}.")
 
 
-def _rises(pair: tuple[float, ...]) -> bool:
+def _rises(pair: tuple[float | int, ...]) -> bool:
     return len(pair) == 2 and 0 < pair[0] <= pair[1]
 
 
@@ -175,7 +189,8 @@ def _check_objectives(config: ConfigDict) -> None:
     for name, entry in config.evals.items():
         needed = SCORED.get(entry.kind)
         if needed and not weights.get(needed):
-            other = next(kind for kind, objective in SCORED.items() if weights.get(objective))
+            scored = (kind for kind, objective in SCORED.items() if weights.get(objective))
+            other = next(scored, "knn")
             raise ConfigError(
                 f"evals.{name}.kind={entry.kind!r} scores what objective.{needed} trains, which "
                 f"is off: type --config.objective.{needed}.weight=1, or "
@@ -306,7 +321,8 @@ def _check_batches(config: ConfigDict, num_devices: int, num_processes: int) -> 
     mixing = bool(config.augment.mixup or config.augment.cutmix)
     pairs = f"{where}, in pairs for augment.mixup and cutmix" if mixing else where
     shards = rows * (2 if mixing else 1)
-    phase_counts(shares, config.data.phase_starts, config.batch_size, shards, pairs)
+    cut = in_groups(shards, config.data.group_size, len(shares), pairs)
+    phase_counts(shares, config.data.phase_starts, config.batch_size, *cut)
     if config.batch_size % (rows * config.accumulate):
         raise ConfigError(
             f"accumulate={config.accumulate} does not cut batch_size={config.batch_size} over "

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import inspect
+import os
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -138,6 +139,9 @@ def parse(
         command = f"{_NAME} {verb.run.__name__}"
         top.exit(2, f"{command}: {what}{meant(flag, known)}; type {command} --help.\n")
     options.rest = rest
+    for name, value in vars(options).items():
+        if isinstance(value, str) and value.startswith("~"):  # shells leave that of --out=~/x
+            setattr(options, name, os.path.expanduser(value))
     return verb, options
 
 

@@ -102,7 +102,8 @@ def _measured(plan: Plan, images: int = 64) -> Time:
 def _smaller(config: ConfigDict, images: int) -> ConfigDict:
     """The same data in batches of about `images`, on one device, and nothing evaluated."""
     smaller = config_lib.from_json(config_lib.to_json(config)).unlock()
-    while smaller.batch_size > images and not smaller.batch_size % 2:
+    even = 2 * config.data.group_size
+    while smaller.batch_size > images and not smaller.batch_size % even:
         smaller.batch_size //= 2
     smaller.update(accumulate=1, steps=1000, epochs=0.0, draw="fused")
     smaller.schedule.update(warmup_epochs=0.0, warmup_steps=0)

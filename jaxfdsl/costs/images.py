@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from jaxfdsl.data import batches
 from jaxfdsl.data import sources as sources_lib
 from jaxfdsl.data.batches import Batches
 from jaxfdsl.data.sources import Rows, Source
@@ -29,15 +30,19 @@ class Images(NamedTuple):
     """What one source holds."""
 
     name: str
-    number: int  # 0: without end
+    number: int  # 0: without end, -1: not known
     classes: int
 
     def __str__(self) -> str:
+        if self.number < 0:
+            return self.name
         return f"{self.name}, {self.number:,}" if self.number else f"{self.name}, endless"
 
 
 def images_of(entry: ConfigDict) -> Images:
     """Of one source; nothing is loaded."""
+    if entry.kind == "store":  # its number is known where it lies
+        return Images(f"the store {entry.path.rpartition('/')[2]}", -1, 0)
     if entry.kind != "formula":
         number, classes = REAL[entry.name]
         if not entry.classes:
@@ -86,20 +91,32 @@ def batches_of(config: ConfigDict) -> Batches:
     Raises ConfigError for what cannot be loaded, and for real data that is neither there nor known.
     """
     entries = config.data.sources
+    tokenizer = batches.tokenizer_of(config)
+    made = {name: _source(name, entries[name], config) for name in entries}
+    if tokenizer is not None:
+        made = {k: v.with_tokenizer(tokenizer, f"data.sources.{k}") for k, v in made.items()}
     return Batches(
-        {name: _source(name, entries[name], config) for name in entries},
+        made,
         {name: entries[name].share for name in entries},
         config.batch_size,
         phase_starts=tuple(config.data.phase_starts),
         repeats=config.data.repeats,
         pairs=bool(config.augment.mixup or config.augment.cutmix),
         max_corrupt=config.data.max_corrupt,
+        group=_group(config),
+        tokenizer=tokenizer,
     )
+
+
+def _group(config: ConfigDict) -> sources_lib.Group:
+    return sources_lib.Group(config.data.group_size, config.data.group_by)
 
 
 def _source(name: str, entry: ConfigDict, config: ConfigDict) -> Source:
     if entry.kind != "tfds" or entry.name not in REAL:
-        return sources_lib.build(entry, seed=0, train=True, field=f"data.sources.{name}")
+        return sources_lib.build(
+            entry, seed=0, train=True, field=f"data.sources.{name}", group=_group(config)
+        )
     found = images_of(entry)
     number = max(found.number - entry.skip_examples, 0)
     return Counted(

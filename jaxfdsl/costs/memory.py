@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 from jaxfdsl.costs import images
 from jaxfdsl.costs import plan as plan_lib
 from jaxfdsl.costs.plan import Plan
-from jaxfdsl.models import vit
+from jaxfdsl.models import text, vit
+from jaxfdsl.models.text import TextDesign
 
 Sizes = dict[str, int | float]  # bytes by what they are for
 
@@ -27,6 +28,7 @@ Sizes = dict[str, int | float]  # bytes by what they are for
 # of the others. Fitted to XLA's programs for ViT-Ti and S at 224 and 32 pixels.
 WORK = {"none": 20, "dots": 31, "full": 47}
 UNROLLED = (3, 2)  # without a scan: so many, and so many a block
+LOGITS = 3  # such matrices at once in the contrast: benchmarks/contrast_loss.py
 UNROLLED_REMAT = 1.18  # XLA computes nothing again on a CPU without a scan, and keeps more
 DRAWING = {"cpu": 4e6, "gpu": 300e6, "tpu": 300e6}  # RESULTS.md, Memory: at most
 
@@ -69,9 +71,41 @@ def temporaries(plan: Plan) -> Sizes:
         "gradients": float(gradients * (2 if parts > 1 else 1)),
         "activations kept": kept + fixed,
         "activations of a block": work + _gathered(plan),
+        **_logits(plan),
+        **_captions(plan, micro),
         "images": image * (rows + (micro if parts > 1 else 0)),
         "drawing, at most": DRAWING[plan.fleet.kind.platform],
     }
+
+
+def _logits(plan: Plan) -> Sizes:
+    """Of the contrast: those of a device's images that are anchors at once with the whole batch."""
+    cfg = plan.config.objective.contrast
+    anchors = min(cfg.block or plan.rows, plan.rows)
+    made = 4.0 * LOGITS * anchors * plan.config.batch_size
+    return {"logits of anchors": made} if cfg.weight else {}
+
+
+def _captions(plan: Plan, micro: int) -> Sizes:
+    """What the backward pass keeps of the captions of `micro` images."""
+    if plan.text is None:
+        return {}
+    pairs = zip(*(_caption_residuals(plan.text, count) for count in (1, 2)), strict=True)
+    each = sum((large.size - small.size) * large.dtype.itemsize for small, large in pairs)
+    return {"captions": float(micro / plan.text.views * each)}
+
+
+@functools.lru_cache(maxsize=16)
+def _caption_residuals(design: TextDesign, count: int) -> list[Any]:
+    """Shapes of what a text tower keeps of so many captions."""
+    tower = text.build(design)
+    params = jax.eval_shape(tower.init, jax.random.key(0))
+
+    def backward(params: Any, tokens: jax.Array) -> Any:
+        return jax.vjp(lambda params: tower.apply(params, tokens), params)[1]
+
+    tokens = jax.ShapeDtypeStruct((count, design.context), jnp.int32)
+    return jax.tree.leaves(jax.eval_shape(backward, params, tokens))
 
 
 def total(plan: Plan) -> float:

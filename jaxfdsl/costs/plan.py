@@ -16,7 +16,8 @@ from jaxfdsl import state as state_lib
 from jaxfdsl.costs import images
 from jaxfdsl.costs.devices import Fleet
 from jaxfdsl.data.batches import Batches
-from jaxfdsl.models import attention, vit
+from jaxfdsl.models import attention, text, vit
+from jaxfdsl.models.text import TextDesign
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +28,10 @@ class Plan:
     fleet: Fleet
     mesh: Any  # an AbstractMesh
     batches: Batches
-    heads: dict[str, int]
+    heads: dict[str, vit.Outputs]
     design: vit.Design  # with the attention and the dtype of the fleet's devices
     model: vit.Model  # which can be traced here: its attention is always "xla"
+    text: TextDesign | None  # of the tower beside the trunk
     state: state_lib.State
     laid: state_lib.State
     total_steps: int
@@ -68,7 +70,7 @@ def make(config: ConfigDict, fleet: Fleet, batches: Batches | None = None) -> Pl
     objectives = experiment.objectives_of(config, data)
     for name, source in data.sources.items():
         evaluators.check_targets(f"data.sources.{name}", source, objectives)
-    heads = experiment.heads_of(objectives, data)
+    heads = experiment.heads_of(config, objectives, data)
     dtype = jnp.dtype(fleet.kind.dtype if config.dtype == "auto" else config.dtype)
     design = vit.design_of(config.model, heads, dtype)
     head_width = design.size.width // design.size.num_heads
@@ -77,6 +79,8 @@ def make(config: ConfigDict, fleet: Fleet, batches: Batches | None = None) -> Pl
     here = config.model.copy_and_resolve_references()
     here.attention = "xla"  # cuDNN's kernel cannot be traced on another machine
     model = vit.build(here, heads, dtype)
+    tower = experiment.text_design(config, data, dtype) if data.tokenizer else None
+    model = text.beside(model, text.build(tower)) if tower else model
     optimizer = optim.build(config.optimizer, optax.constant_schedule(0.0))
     state = jax.eval_shape(
         lambda key: state_lib.create(model.init(key), optimizer, ema=config.optimizer.ema > 0),
@@ -90,6 +94,7 @@ def make(config: ConfigDict, fleet: Fleet, batches: Batches | None = None) -> Pl
         heads=heads,
         design=dataclasses.replace(design, attention=kind),
         model=model,
+        text=tower,
         state=state,
         laid=state_lib.shardings(state, mesh),
         total_steps=config_lib.total_steps(config, data.num_examples),

@@ -15,13 +15,15 @@ from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import sources as sources_lib
+from jaxfdsl.data import tokens
 from jaxfdsl.data.corrupt import Corrupt
 from jaxfdsl.data.decode import View
 from jaxfdsl.data.join import join
-from jaxfdsl.data.plan import Plan, Shares, phase_counts
+from jaxfdsl.data.plan import Plan, Shares, in_groups, phase_counts
 from jaxfdsl.data.prefetch import ahead, resolve
 from jaxfdsl.data.shuffle import hash64
-from jaxfdsl.data.sources import Rows, Source
+from jaxfdsl.data.sources import ALONE, Group, Rows, Source
+from jaxfdsl.data.tokens import Tokenizer
 
 Crop = Callable[[int, Mapping[str, Any]], Mapping[str, Any]]  # of a source's number and its part
 
@@ -33,6 +35,9 @@ class Batches:
     Sources are ordered by name, in which order their classes are numbered too. A share is the part
     of each batch that a source fills, one number or one for each phase; `phase_starts` are the
     steps at which phases begin.
+
+    With a `group` the batch is n groups of m images, row r being view r % m of group r // m; the
+    images of a group by "image" are one image, sampled m times.
     """
 
     sources: Mapping[str, Source]
@@ -44,6 +49,8 @@ class Batches:
     repeats: int = 1
     pairs: bool = False  # rows 2i and 2i + 1 are of one source, for mixup and cutmix
     max_corrupt: float = 0.01
+    group: Group = ALONE
+    tokenizer: Tokenizer | None = None  # of the captions, where an objective reads them
 
     def __post_init__(self):
         object.__setattr__(self, "sources", dict(sorted(self.sources.items())))
@@ -52,9 +59,19 @@ class Batches:
     @property
     def plan(self) -> Plan:
         """Which samples stand in which batch."""
-        counts = phase_counts(self.shares, self.phase_starts, self.batch_size, self.shard_count)
+        cut = self.cut(self.shard_count)
+        counts = phase_counts(self.shares, self.phase_starts, self.batch_size, *cut)
         starts, shard = tuple(self.phase_starts), (self.shard_index, self.shard_count)
         return Plan(counts, starts, self.repeats, *shard)
+
+    @property
+    def unit(self) -> int:
+        """Rows of one source that stay neighbours when sources are joined."""
+        return self.group.size if self.group.size > 1 else 2 if self.pairs else 1
+
+    def cut(self, shards: int) -> tuple[int, str]:
+        """What each source's count has to be a multiple of on so many shards, and words for it."""
+        return in_groups(shards, self.group.size, len(self.sources))
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -88,7 +105,7 @@ class Batches:
         return self._part(self.sources)(step)
 
     def _part(self, sources: Mapping[str, Source]) -> "_Rows":
-        return _Rows(sources, self.plan)
+        return _Rows(sources, self.plan, self.group.size if self.group.by == "image" else 1)
 
     def fields(
         self, rows: Mapping[str, Any], tables: Mapping[str, Any], crop: Crop = lambda i, part: part
@@ -105,7 +122,7 @@ class Batches:
                 part = self.sources[name].fields(rows[name], tables[name])
             cropped = self.sources[name].cropped
             parts.append(part if cropped else crop(list(self.sources).index(name), part))
-        return join(parts, [self.offsets[name] for name in names], self.pairs)
+        return join(parts, [self.offsets[name] for name in names], self.unit)
 
     def iterator(
         self, start_step: int, stop_step: int, num_workers: int = 0, prefetch: int = 2
@@ -131,14 +148,15 @@ class _Rows:
 
     sources: Mapping[str, Source]
     plan: Plan
+    views: int  # of each image of a source's stream
 
     def __call__(self, step: int) -> dict[str, Rows]:
-        present = self.plan.counts_at(step)
-        return {
-            name: source.rows(*self.plan.places(name, step))
-            for name, source in self.sources.items()
-            if name in present
-        }
+        made = {}
+        for name, source in self.sources.items():
+            if name in self.plan.counts_at(step):
+                positions, samples = self.plan.places(name, step)
+                made[name] = source.rows(positions // self.views, samples)
+        return made
 
 
 def eval_batches(
@@ -226,13 +244,25 @@ def from_config(config: ConfigDict, *, shard_index: int = 0, shard_count: int = 
         ratio=tuple(augment.crop_ratio),
         interpolation=augment.interpolation,
     )
+    group = Group(config.data.group_size, config.data.group_by)
     built = {}
     for name in entries:
         # Sources of equal length must not walk in step, so that each has a seed of its own.
         seed = int(hash64(config.seed, zlib.crc32(name.encode()))[0])
         built[name] = sources_lib.build(
-            entries[name], seed=seed, train=True, field=f"data.sources.{name}", view=view
+            entries[name],
+            seed=seed,
+            train=True,
+            field=f"data.sources.{name}",
+            view=view,
+            group=group,
         )
+    tokenizer = tokenizer_of(config)
+    if tokenizer is not None:
+        built = {
+            name: source.with_tokenizer(tokenizer, f"data.sources.{name}")
+            for name, source in built.items()
+        }
     return Batches(
         built,
         {name: entries[name].share for name in entries},
@@ -243,4 +273,14 @@ def from_config(config: ConfigDict, *, shard_index: int = 0, shard_count: int = 
         repeats=config.data.repeats,
         pairs=bool(augment.mixup or augment.cutmix),
         max_corrupt=config.data.max_corrupt,
+        group=group,
+        tokenizer=tokenizer,
     )
+
+
+def tokenizer_of(config: ConfigDict) -> Tokenizer | None:
+    """That of `objective.align`, where it is on."""
+    cfg = config.objective.align
+    if not cfg.weight:
+        return None
+    return tokens.build(cfg.tokenizer, config.model.text.context, "objective.align.tokenizer")

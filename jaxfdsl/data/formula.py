@@ -8,13 +8,15 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 from ml_collections import ConfigDict
 
 from jaxfdsl import generators
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data import captions
 from jaxfdsl.data.shuffle import hash64, permute, sample_order
-from jaxfdsl.data.sources import Rows, Source
+from jaxfdsl.data.sources import ALONE, Group, Rows, Source
+from jaxfdsl.data.tokens import Tokenizer
 
 HELD_OUT = 2**31  # instances from here on are never trained on, in finite and endless sets alike
 
@@ -27,6 +29,10 @@ class FormulaSource(Source):
     shows one new instance of every category, in an order of its own. Instances are taken in a
     permuted order too, as neighbours are alike (40 in a row share FractalDB's weight row). Scenes
     hold several categories and count as one.
+
+    In groups, category takes the place of image: an epoch of a finite set cuts each category's
+    instances, in an order that is new each time, into groups of different ones (what is left of
+    them is not shown in it), and a round of an endless one shows a group of each category.
     """
 
     dataset: Any = dataclasses.field(repr=False)
@@ -35,12 +41,17 @@ class FormulaSource(Source):
     train: bool
     held_out: bool = False
     shuffle_labels: bool = False
+    group: Group = ALONE
+    tokens: Int32[np.ndarray, "K L"] | None = dataclasses.field(default=None, repr=False)
+    tokens_of: str = ""  # the tokenizer's identity
     # Drawn by the host's cores, in `rows`, instead of by the device, in `fields`: the same bytes.
     on_host: bool = False
 
     @property
     def fingerprint(self) -> str:
-        flags = {"held_out": self.held_out, "shuffle_labels": self.shuffle_labels}
+        flags: dict[str, Any] = {"held_out": self.held_out, "shuffle_labels": self.shuffle_labels}
+        if self.tokens_of:
+            flags["tokens"] = self.tokens_of
         text = json.dumps([self.dataset.identity(), flags], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -52,10 +63,20 @@ class FormulaSource(Source):
         """
         recipe = self._recipes(np.asarray(positions, np.int64))
         rows = {"recipe": recipe, **(self.dataset.draw_on_host(recipe) if self.on_host else {})}
+        if self.tokens is not None:
+            rows["tokens"] = self.tokens[recipe[:, 0]]
         if self.shuffle_labels:
             chance = hash64(self.seed, recipe[:, 0], recipe[:, 1]) % np.uint64(self.num_classes)
             rows["label"] = chance.astype(np.int32)
         return rows
+
+    def with_tokenizer(self, tokenizer: Tokenizer, field: str) -> "FormulaSource":
+        """The same images with `tokens`: the caption of a category says its parameters."""
+        if self.scenes:
+            return super().with_tokenizer(tokenizer, field)  # type: ignore[return-value]
+        made = tokenizer(captions.of_categories(self.dataset))
+        targets = tuple(dict.fromkeys((*self.targets, "tokens")))
+        return dataclasses.replace(self, tokens=made, tokens_of=tokenizer.identity, targets=targets)
 
     def rows_of(self, category: int, count: int) -> Rows:
         """Instances of one category, spread over all that a finite set has; of scenes the next."""
@@ -71,6 +92,8 @@ class FormulaSource(Source):
         return {"recipe": recipe.astype(np.uint32)}
 
     def _recipes(self, positions: np.ndarray) -> np.ndarray:
+        if self.group.size > 1:
+            return self._grouped(*np.divmod(positions, self.group.size))
         if self.num_examples is not None:
             if self.train:
                 positions = sample_order(positions, self.num_examples, self.seed)
@@ -79,6 +102,21 @@ class FormulaSource(Source):
         if self.train:
             category = permute(category, self.num_recipes, hash64(self.seed, rounds))
         instance = self._scattered(rounds, category)
+        return np.stack([category, instance], axis=1).astype(np.uint32)
+
+    def _grouped(self, groups: np.ndarray, view: np.ndarray) -> np.ndarray:
+        """The recipe of a view of each group: instances of one category, none twice in a group."""
+        size, instances = self.group.size, self.dataset.instances
+        if self.num_examples is None:
+            rounds, place = np.divmod(groups, self.num_recipes)
+            category = permute(place, self.num_recipes, hash64(self.seed, rounds))
+            instance = self._scattered(rounds * size + view, category)
+        else:
+            each = instances // size  # groups of a category in an epoch
+            epoch, place = np.divmod(groups, each * self.num_recipes)
+            place = permute(place, each * self.num_recipes, hash64(self.seed, epoch))
+            category, nth = place // each, place % each
+            instance = permute(nth * size + view, instances, hash64(self.seed, epoch, category))
         return np.stack([category, instance], axis=1).astype(np.uint32)
 
     def _scattered(self, rounds: np.ndarray, category: np.ndarray) -> np.ndarray:
@@ -91,7 +129,7 @@ class FormulaSource(Source):
         ready = "image" in rows
         drawn = dict(rows) if ready else dict(self.dataset.fields(rows["recipe"], table))
         drawn.pop("recipe", None)
-        drawn["label"] = rows.get("label", drawn["label"])
+        drawn |= {name: rows[name] for name in ("label", "tokens") if name in rows}
         drawn["valid"] = rows.get("valid", jnp.ones(drawn["image"].shape[:1], jnp.float32))
         return drawn
 
@@ -104,6 +142,7 @@ def from_dataset(
     held_out: bool = False,
     shuffle_labels: bool = False,
     on_host: bool = False,
+    group: Group = ALONE,
 ) -> FormulaSource:
     """The source of a data set; `held_out` takes instances from 2**31 on, without end."""
     endless = held_out or dataset.instances is None
@@ -123,11 +162,19 @@ def from_dataset(
         held_out=held_out,
         shuffle_labels=shuffle_labels,
         on_host=on_host,
+        group=group,
         decodes=on_host,
     )
 
 
-def load(entry: ConfigDict, *, seed: int, train: bool, field: str) -> FormulaSource:
+def load(
+    entry: ConfigDict,
+    *,
+    seed: int,
+    train: bool,
+    field: str,
+    group: Group = ALONE,
+) -> FormulaSource:
     """The source of a `kind: "formula"` entry; raises `ConfigError` for what cannot be loaded."""
     if train and entry.held_out:
         raise ConfigError(
@@ -161,10 +208,26 @@ def load(entry: ConfigDict, *, seed: int, train: bool, field: str) -> FormulaSou
         held_out=entry.held_out,
         shuffle_labels=train and entry.shuffle_labels,
         on_host=entry.draw_on == "host",
+        group=group,
     )
+    _check_group(source, group, field)
     if source.shuffle_labels and source.scenes:
         raise ConfigError(
             f"{field}.shuffle_labels=True: the pictures of {dataset.name} hold several categories "
             f"and have no label to shuffle: type --config.{field}.shuffle_labels=False."
         )
     return source
+
+
+def _check_group(source: FormulaSource, group: Group, field: str) -> None:
+    if group.size > 1 and source.scenes:
+        raise ConfigError(
+            f"data.group_by='recipe' groups images of one category, and the pictures of "
+            f"{source.name} hold several: type --config.data.group_by=image."
+        )
+    if source.num_examples is not None and source.dataset.instances < group.size:
+        raise ConfigError(
+            f"{field}.instances={source.dataset.instances} are fewer than the data.group_size="
+            f"{group.size} images of one category: type --config.{field}.instances={group.size} or "
+            "more (0: without end), or --config.data.group_by=image."
+        )

@@ -8,20 +8,21 @@ import jax.numpy as jnp
 
 
 def join(
-    parts: Sequence[Mapping[str, Any]], offsets: Sequence[int], pairs: bool = False
+    parts: Sequence[Mapping[str, Any]], offsets: Sequence[int], unit: int = 1
 ) -> dict[str, Any]:
     """One flat batch of the samples of `parts`, in g = gcd(their lengths) equal blocks.
 
     Each block holds the same share of every part; g is a multiple of the number of devices, so that
     a device's rows of every part end up on that device, and the order is the same for any number of
     devices (a plain concatenation would gather all images everywhere). Fields that some part lacks
-    are left out. Labels and masks of part k are moved up by `offsets[k]`. With `pairs` the lengths
-    are even and the blocks half as many, so that rows 2i and 2i + 1 are always of one part.
+    are left out. Labels and masks of part k are moved up by `offsets[k]`. Lengths are multiples of
+    `unit`, and there are as many blocks less, so that rows unit * i to unit * i + unit - 1 are
+    neighbours in one part: pairs that are mixed, groups.
     """
     moved = [moved_up(part, offset) for part, offset in zip(parts, offsets, strict=True)]
     if len(moved) == 1:
         return moved[0]
-    blocks = math.gcd(*(part["image"].shape[0] for part in moved)) // (2 if pairs else 1)
+    blocks = math.gcd(*(part["image"].shape[0] for part in moved)) // unit
     shared = set.intersection(*(set(part) for part in moved))
     if "label" in shared:
         moved = _equally_many_labels(moved)

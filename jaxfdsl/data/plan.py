@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data.shuffle import hash64, permute
 
-Shares = Mapping[str, float | tuple[float, ...]]
+Shares = Mapping[str, float | int | tuple[float | int, ...]]
 
 
 def split_batch(
@@ -86,6 +86,19 @@ def phase_counts(
         split_batch({name: numbers[i] for name, numbers in each.items()}, batch_size, shards, where)
         for i in range(len(starts))
     )
+
+
+def in_groups(shards: int, group_size: int, sources: int, where: str = "") -> tuple[int, str]:
+    """What each source's count is a multiple of on so many shards, in groups, and where that is.
+
+    A group may span shards, but not where several sources are joined: its rows would not stay
+    neighbours.
+    """
+    if group_size == 1:
+        return shards, where
+    where = where or f"{shards} shard{'s' * (shards > 1)}"
+    unit = shards * group_size if sources > 1 else math.lcm(shards, group_size)
+    return unit, f"{where}, in groups of data.group_size={group_size}"
 
 
 @dataclasses.dataclass(frozen=True)

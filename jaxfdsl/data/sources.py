@@ -18,9 +18,26 @@ from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data.decode import View
+from jaxfdsl.data.tokens import Tokenizer
 
 Rows = dict[str, np.ndarray]
-STORED = ("tfds", "folder", "parquet")  # kinds of real pictures, each a module of this package
+STORED = ("tfds", "folder", "parquet", "store")  # kinds of stored pictures, each a module beside
+RECIPES = ("formula", "store")  # kinds that know which images were made from one recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Images of one stream that belong together: position p is view p % size of group p // size.
+
+    `by` says what a group is of: "recipe", `size` different images of one recipe (a category of a
+    formula, a caption of a store), or "image", the same image each time, to be augmented anew.
+    """
+
+    size: int = 1
+    by: str = "recipe"
+
+
+ALONE = Group()  # no groups
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +81,15 @@ class Source(abc.ABC):
         scenes, which have no category, the `category`-th `count` of them.
         """
 
+    def with_tokenizer(self, tokenizer: Tokenizer, field: str) -> "Source":
+        """The same images with `tokens` int32[n, L], their captions as the tokenizer reads them;
+        raises `ConfigError`, which begins with `field`, where images have no captions.
+        """
+        raise ConfigError(
+            f"{field} ({self.name}) has no captions, which objective.align learns from: type "
+            f"--config.objective.align.weight=0, or name a store with captions or a formula."
+        )
+
     @abc.abstractmethod
     def fields(self, rows: Mapping[str, Any], table: Any) -> dict[str, Any]:
         """`image` uint8[n,S,S,C], `valid` float32[n]; what `targets` names: `label` int32[n], or
@@ -73,21 +99,38 @@ class Source(abc.ABC):
 
 
 def build(
-    entry: ConfigDict, *, seed: int, train: bool, field: str = "", view: View | None = None
+    entry: ConfigDict,
+    *,
+    seed: int,
+    train: bool,
+    field: str = "",
+    view: View | None = None,
+    group: Group = ALONE,
 ) -> Source:
     """The source that a config entry describes; `field` is the entry's own name, for errors.
 
     With `train` the stream is a new permutation every epoch; without, it has one fixed order.
-    `view` is what the model sees, for pictures that the host cuts (`size` 0). Raises `ConfigError`
-    for an unknown kind, name or option, and for data that is not there.
+    `view` is what the model sees, for pictures that the host cuts (`size` 0). With a `group` by
+    recipe the stream comes in groups; by image it is that of the images, and whoever asks for rows
+    asks for each image `group.size` times (`data.batches`). Raises `ConfigError` for an unknown
+    kind, name or option, for data that is not there, and for groups that it cannot make.
     """
     field = field or "data.sources.<name>"
+    recipes = group if group.by == "recipe" else ALONE
     if entry.kind == "formula":
         from jaxfdsl.data import formula
 
-        return formula.load(entry, seed=seed, train=train, field=field)
+        return formula.load(entry, seed=seed, train=train, field=field, group=recipes)
     if entry.kind not in STORED:
         kinds = ", ".join(map(repr, ["formula", *STORED]))
         raise ConfigError(f"{field}.kind={entry['kind']!r} is unknown: type one of {kinds}.")
     module = importlib.import_module(f"jaxfdsl.data.{entry.kind}")
+    if entry.kind in RECIPES:
+        return module.load(entry, seed=seed, train=train, field=field, view=view, group=recipes)
+    if recipes.size > 1:
+        raise ConfigError(
+            f"data.group_by='recipe' groups images of one recipe, and {field}.kind="
+            f"{entry['kind']!r} does not say what its images were made from: type "
+            "--config.data.group_by=image."
+        )
     return module.load(entry, seed=seed, train=train, field=field, view=view)

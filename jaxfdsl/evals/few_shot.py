@@ -1,7 +1,8 @@
 """Few-shot classification of frozen features by ridge regression in closed form.
 
 As big_vision's `evaluators/fewshot_lsr.py`: features standardised by the shots' own statistics,
-targets 1 for the class and -1 for the others, one linear map by least squares.
+targets 1 for the class and -1 for the others, one linear map by least squares. With `ways` in
+episodes of a few classes each, as few-shot learning is usually measured (5-way 5-shot).
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,17 +21,28 @@ Linear = tuple[Float[np.ndarray, "D C"], Float[np.ndarray, " C"]]  # a map and i
 
 
 def evaluate(
-    train: Features, test: Features, *, shots: Sequence[int], seeds: int, l2: Sequence[float]
+    train: Features,
+    test: Features,
+    *,
+    shots: Sequence[int],
+    seeds: int,
+    l2: Sequence[float],
+    ways: int = 0,
 ) -> Iterator[tuple[str, float]]:
     """Yields ("top1_5shot", share), the mean over `seeds` draws, for each number of shots.
 
     The shots of a class are its first images in a shuffle that the seed decides, so that 1 shot is
     among 5. The strength for a number of shots is the best one of `l2` on at most 10,000 training
     images that no draw of that many holds; where none is left, that of fewer shots, or the middle
-    of `l2`. Nothing is chosen by the test images' labels. Raises TooFew for a class with fewer
-    training images than shots.
+    of `l2`. Nothing is chosen by the test images' labels. With `ways` above 0 each seed is an
+    episode, which draws so many classes and asks for their test images alone: ("top1_5way_5shot",
+    mean share) and ("..._ci95", 1.96 standard errors of it). Raises TooFew for a class with fewer
+    training images than shots, and for fewer classes than `ways`.
     """
     _check(train, max(shots))
+    if ways:
+        yield from _episodes(train, test, shots=shots, seeds=seeds, l2=l2, ways=ways)
+        return
     orders = [ranks(train.labels, seed) for seed in range(seeds)]
     best = len(l2) // 2
     for number in sorted(shots):
@@ -43,6 +55,40 @@ def evaluate(
             shares = [[_share(linear, judges) for linear in linears] for linears in fits]
             best = int(np.argmax(np.mean(shares, axis=0)))
         yield f"top1_{number}shot", float(np.mean([_share(linear[best], test) for linear in fits]))
+
+
+def _episodes(
+    train: Features,
+    test: Features,
+    *,
+    shots: Sequence[int],
+    seeds: int,
+    l2: Sequence[float],
+    ways: int,
+) -> Iterator[tuple[str, float]]:
+    there = np.unique(test.labels)
+    if ways > len(there):
+        raise TooFew(
+            f"ways={ways} is more than the {len(there)} classes of the test images: type ways up "
+            f"to {len(there)}."
+        )
+    found: dict[str, list[float]] = {}
+    for seed in range(seeds):
+        classes = there[np.argsort(hash64(seed, there), kind="stable")[:ways]]
+        parts = [_of_classes(features, classes) for features in (train, test)]
+        for name, share in evaluate(*parts, shots=shots, seeds=1, l2=l2):
+            found.setdefault(name.replace("top1_", f"top1_{ways}way_"), []).append(share)
+    for name, shares in found.items():
+        yield name, float(np.mean(shares))
+        yield f"{name}_ci95", float(1.96 * np.std(shares) / len(shares) ** 0.5)
+
+
+def _of_classes(features: Features, classes: Int[np.ndarray, " w"]) -> Features:
+    """The images of some classes, numbered in their order."""
+    numbers = np.full(features.num_classes, -1, np.int32)
+    numbers[classes] = np.arange(len(classes))
+    kept = features.at(np.isin(features.labels, classes))
+    return Features(kept.values, numbers[kept.labels], len(classes))
 
 
 def fit(shots: Features, l2: Sequence[float]) -> list[Linear]:

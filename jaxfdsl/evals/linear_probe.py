@@ -2,7 +2,8 @@
 
 The protocol of StableRep's `main_linear.py` (Tian et al., arXiv 2306.00984), after MoCo v3 and MAE:
 standardised features, SGD with momentum .9 and no weight decay, a cosine to 0. There the best
-learning rate is found on the test set, here on a part of the training set.
+learning rate is found on the test set, here on a part of the training set; docs/evaluation.md says
+what else differs.
 """
 
 import dataclasses
@@ -40,6 +41,7 @@ def evaluate(
     learning_rates: Sequence[float],
     epochs: int,
     held_out: float,
+    scaling: str = "sphered",
 ) -> Iterator[tuple[str, float]]:
     """Yields ("top1", share), ("top5", share), ("learning_rate", chosen), ("held_out_top1", share).
 
@@ -55,8 +57,8 @@ def evaluate(
             f"held_out={held_out}: no class has two training images, so that none can be held out: "
             "take more training images."
         )
-    sphere = sphering(train.values)
-    train, test = sphere(train), sphere(test)
+    scaled = SCALINGS[scaling](train.values)
+    train, test = scaled(train), scaled(test)
     images = jnp.asarray(train.values), jnp.asarray(train.labels), train.num_classes
     probes = fit(*images, np.flatnonzero(~judges), learning_rates, epochs)
     tried = shares(probes, train.at(judges))["top1"]
@@ -86,6 +88,18 @@ def sphering(values: Float32[np.ndarray, "n D"]) -> Callable[[Features], Feature
     turned = scale[:, None] * axes / np.sqrt(np.maximum(variances, 0) + FLOOR)
     matrix, offset = turned.astype(np.float32), (mean @ turned).astype(np.float32)
     return lambda seen: dataclasses.replace(seen, values=seen.values @ matrix - offset)
+
+
+def standardising(values: Float32[np.ndarray, "n D"]) -> Callable[[Features], Features]:
+    """A map that gives each of these features mean 0 and variance 1: the batch norm without affine
+    parameters of the published probe, with the statistics of all images."""
+    mean, variance = values.mean(axis=0, dtype=np.float64), values.var(axis=0, dtype=np.float64)
+    scale = 1 / np.sqrt(variance + _EPSILON)
+    matrix, offset = scale.astype(np.float32), (mean * scale).astype(np.float32)
+    return lambda seen: dataclasses.replace(seen, values=seen.values * matrix - offset)
+
+
+SCALINGS = {"sphered": sphering, "standardised": standardising}
 
 
 def held_out_rows(labels: Int32[np.ndarray, " n"], share: float) -> Bool[np.ndarray, " n"]:

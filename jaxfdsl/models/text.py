@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from jaxfdsl.models.vit import Model, Params
+from jaxfdsl.models.vit import Constrain, Model, Params, unconstrained
 
 EPSILON = 1e-5  # torch's, of every LayerNorm here
 SCALE_INIT = math.log(1 / 0.07)
@@ -34,6 +34,7 @@ class TextDesign:
     vocabulary: int
     output: int  # numbers of the embedding that images and captions share
     dtype: np.dtype
+    views: int = 1  # images of a caption, neighbours in the batch
 
 
 class TextAttention(nnx.Module):
@@ -49,8 +50,8 @@ class TextAttention(nnx.Module):
             shape[1:], width, axis=(-2, -1), dtype=dtype, kernel_init=outer, rngs=rngs
         )
 
-    def __call__(self, x: Float[Array, "n L D"]) -> Float[Array, "n L D"]:
-        q, k, v = jnp.moveaxis(self.qkv(x), 2, 0)
+    def __call__(self, x: Float[Array, "n L D"], constrain: Constrain) -> Float[Array, "n L D"]:
+        q, k, v = jnp.moveaxis(constrain(self.qkv(x), heads=3), 2, 0)
         return self.proj(jax.nn.dot_product_attention(q, k, v, is_causal=True))
 
 
@@ -78,9 +79,9 @@ class TextBlock(nnx.Module):
         self.norm2 = _norm(design.width, design.dtype, rngs)
         self.mlp = TextMlp(design, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "n L D"]) -> Float[Array, "n L D"]:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+    def __call__(self, x: Float[Array, "n L D"], constrain: Constrain) -> Float[Array, "n L D"]:
+        x = x + self.attn(self.norm1(x), constrain)
+        return constrain(x + self.mlp(self.norm2(x)))
 
 
 class TextEnds(nnx.Module):
@@ -100,22 +101,26 @@ class TextEnds(nnx.Module):
         found = self.token_embed[...][tokens] + self.pos_embed[...]
         return found.astype(self.design.dtype)
 
-    def read(self, x: Float[Array, "n L D"], tokens: Int[Array, "n L"]) -> Float[Array, "n K"]:
+    def read(
+        self, x: Float[Array, "n L D"], tokens: Int[Array, "n L"], constrain: Constrain
+    ) -> Float[Array, "n K"]:
         """The embedding at the end of the caption, which has the largest id of all."""
         last = jnp.argmax(tokens, axis=1)[:, None, None]
         at_end = jnp.take_along_axis(x, last, axis=1)[:, 0].astype(jnp.float32)
-        return self.norm(at_end) @ self.projection[...]
+        return constrain(self.norm(at_end)) @ self.projection[...]
 
 
 @dataclasses.dataclass(frozen=True)
 class TextTower:
     """A text tower as two pure functions of a nested dict of float32 parameters.
 
-    init(key) -> params; apply(params, tokens int32[n, L]) -> float32[n, K], not normalised.
+    init(key) -> params; apply(params, tokens int32[n, L], constrain) -> float32[n, K], not
+    normalised. `constrain`, as a ViT's, says where activations shall lie: without it, kernels that
+    are cut over the devices (FSDP) would have each of them see all captions.
     """
 
     init: Callable[[jax.Array], Params]
-    apply: Callable[[Params, jax.Array], jax.Array]
+    apply: Callable[..., jax.Array]
     design: TextDesign
 
 
@@ -124,7 +129,6 @@ def build(design: TextDesign) -> TextTower:
     ends_def, ends_shapes = nnx.split(nnx.eval_shape(lambda: TextEnds(design, rngs=nnx.Rngs(0))))
     block_def, _ = nnx.split(nnx.eval_shape(lambda: TextBlock(design, rngs=nnx.Rngs(0))))
     names = set(nnx.to_pure_dict(ends_shapes))
-    run = jax.jit(lambda params, x: nnx.merge(block_def, params)(x))  # traced once for all blocks
 
     def init(key: jax.Array) -> Params:
         keys = jax.random.split(key, design.depth + 1)
@@ -133,20 +137,26 @@ def build(design: TextDesign) -> TextTower:
             params[f"blocks_{i}"] = _values(TextBlock(design, rngs=nnx.Rngs(keys[i + 1])))
         return params
 
-    def apply(params: Params, tokens: jax.Array) -> jax.Array:
+    def apply(params: Params, tokens: jax.Array, constrain: Constrain = unconstrained) -> jax.Array:
         ends = nnx.merge(ends_def, {name: params[name] for name in names})
+
+        @jax.jit  # traced once for all blocks
+        def run(params: Params, x: jax.Array) -> jax.Array:
+            return nnx.merge(block_def, params)(x, constrain)
+
         with jax.named_scope("text"):
-            x = ends.embed(tokens)
+            tokens = constrain(tokens)
+            x = constrain(ends.embed(tokens))
             for i in range(design.depth):
                 x = run(params[f"blocks_{i}"], x)
-            return ends.read(x, tokens)
+            return ends.read(x, tokens, constrain)
 
     return TextTower(init, apply, design)
 
 
 def beside(model: Model, tower: TextTower) -> Model:
-    """`model` with a text tower: `apply(..., tokens=int32[n, L])` also puts out `text_embedding`
-    float32[n, K] and `logit_scale` float32[]."""
+    """`model` with a text tower: `apply(..., tokens=int32[B, L])` also puts out `text_embedding`
+    float32[B / views, K] and `logit_scale` float32[]. The tower sees each caption once."""
 
     def init(key: jax.Array) -> Params:
         image_key, text_key = jax.random.split(key)
@@ -157,7 +167,8 @@ def beside(model: Model, tower: TextTower) -> Model:
         outputs = model.apply(params, images, **rest)
         if tokens is None:
             return outputs
-        embedding = tower.apply(params["text"], tokens)
+        lie = rest.get("constrain", unconstrained)
+        embedding = tower.apply(params["text"], tokens[:: tower.design.views], lie)
         return {**outputs, "text_embedding": embedding, "logit_scale": params["logit_scale"]}
 
     return dataclasses.replace(model, init=init, apply=apply, text=tower)

@@ -59,9 +59,11 @@ def adapt(
         kept = params.get(name) if keep_heads else None
         params = _without(params, name)
         if name in fresh:
-            params[name] = kept or fresh[name]
-            words = f"{name.replace('_', ' ')} {'kept' if kept else 'new'}"
-            phrases.append(f"{words} ({fresh[name]['bias'].shape[0]} classes)")
+            params[name] = fresh[name] if kept is None else kept
+            words = f"{name.replace('_', ' ')} {'new' if kept is None else 'kept'}"
+            linear = isinstance(fresh[name], Mapping) and "bias" in fresh[name]
+            classes = fresh[name]["bias"].shape[0] if linear else 0
+            phrases.append(f"{words} ({classes} classes)" if classes else words)
     _check(params, fresh)
     return stack_blocks(params) if "blocks" in fresh else params, phrases
 

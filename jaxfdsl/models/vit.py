@@ -10,6 +10,7 @@ the same values.
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +21,12 @@ from jaxtyping import Array, Float
 from jaxfdsl.models import heads
 from jaxfdsl.models.attention import LINEAR_INIT, Attention, choose
 from jaxfdsl.models.blocks import unstack_blocks
+from jaxfdsl.models.projector import Projection, Projector
 from jaxfdsl.models.variants import Variant, resolve
 
 Params = dict
 Constrain = Callable[..., jax.Array]  # of an array and, where it has heads, their axis
+Outputs = int | Projection  # how many numbers a linear head puts out, or what a projector is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +34,11 @@ class Design:
     """Everything that decides a ViT's parameters and arithmetic."""
 
     size: Variant
-    heads: tuple[tuple[str, int], ...]  # names, as in `models.heads`, and outputs
+    heads: tuple[tuple[str, Outputs], ...]  # names, as in `models.heads`, and what each is
     image_size: int
     patch_size: int
     pool: str
+    norm_epsilon: float
     drop_path: float
     scan_blocks: bool
     remat: str
@@ -58,13 +62,15 @@ class Model:
 
     init(key) -> params; apply(params, images float[B, S, S, 3], *, train, key, constrain) ->
     {"features": float32[B, D]}, with a `head` "logits": float32[B, K], with a `patch_head`
-    "patch_logits": float32[B, h, w, K]. `key` drives drop path alone. `constrain(x)` returns
-    activations (B, ...) where they shall lie; `constrain(x, heads=i)` has heads on axis i.
+    "patch_logits": float32[B, h, w, K], with a `projector` "projection": float32[B, P]. `key`
+    drives drop path alone. `constrain(x)` returns activations (B, ...) where they shall lie;
+    `constrain(x, heads=i)` has heads on axis i.
     """
 
     init: Callable[[jax.Array], Params]
     apply: Callable[..., dict[str, jax.Array]]
     design: Design
+    text: Any = None  # a `models.text.TextTower`, where one stands beside the trunk
 
 
 def drop_path(
@@ -116,9 +122,9 @@ class Block(nnx.Module):
     def __init__(self, design: Design, *, rngs: nnx.Rngs):
         size, dtype = design.size, design.dtype
         kind = choose(design.attention, size.width // size.num_heads, dtype)
-        self.norm1 = heads.layer_norm(size.width, dtype, rngs=rngs)
+        self.norm1 = heads.layer_norm(size.width, dtype, design.norm_epsilon, rngs=rngs)
         self.attn = Attention(size.width, size.num_heads, kind, dtype, rngs=rngs)
-        self.norm2 = heads.layer_norm(size.width, dtype, rngs=rngs)
+        self.norm2 = heads.layer_norm(size.width, dtype, design.norm_epsilon, rngs=rngs)
         self.mlp = Mlp(size.width, int(size.width * size.mlp_ratio), dtype, rngs=rngs)
 
     def __call__(
@@ -143,9 +149,15 @@ class Ends(nnx.Module):
         if design.pool == "token":
             self.cls_token = nnx.Param(1e-6 * jax.random.normal(rngs.params(), (1, 1, width)))
         self.pos_embed = nnx.Param(LINEAR_INIT(rngs.params(), (1, design.tokens, width)))
-        self.norm = heads.layer_norm(width, jnp.float32, rngs=rngs)
+        self.norm = heads.layer_norm(width, jnp.float32, design.norm_epsilon, rngs=rngs)
         for name, outputs in design.heads:
-            setattr(self, name, heads.linear_head(width, outputs, rngs=rngs))
+            if isinstance(outputs, Projection):
+                made: nnx.Module = Projector(width, outputs, rngs=rngs)
+            elif name == "image_projection":
+                made = heads.embedding_head(width, outputs, rngs=rngs)
+            else:
+                made = heads.linear_head(width, outputs, rngs=rngs)
+            setattr(self, name, made)
 
     def embed(self, images: Float[Array, "B S S 3"]) -> Float[Array, "B N D"]:
         """Patch tokens, behind the class token if there is one, plus positions."""
@@ -166,6 +178,10 @@ class Ends(nnx.Module):
             patches = constrain(self.norm(x[:, self.design.pool == "token" :]))
             side = self.design.side
             outputs["patch_logits"] = self.patch_head(patches).reshape(len(x), side, side, -1)
+        if hasattr(self, "projector"):
+            outputs["projection"] = self.projector(features, constrain)
+        if hasattr(self, "image_projection"):
+            outputs["image_embedding"] = self.image_projection(features)
         return outputs
 
 
@@ -204,21 +220,22 @@ def _trunk(
     return x
 
 
-def design_of(cfg, outputs: int | Mapping[str, int], dtype) -> Design:
+def design_of(cfg, outputs: int | Mapping[str, Outputs], dtype) -> Design:
     """Reads the `model` part of a config."""
     outputs = {"head": outputs} if isinstance(outputs, int) else outputs
     size = resolve(cfg.variant, cfg.width, cfg.depth, cfg.num_heads, cfg.mlp_ratio)
-    same = {k: cfg[k] for k in ("image_size", "patch_size", "pool", "drop_path", "scan_blocks")}
-    rest = {"remat": cfg.remat, "attention": cfg.attention, "dtype": jnp.dtype(dtype)}
-    return Design(size=size, heads=tuple(sorted(outputs.items())), **same, **rest)
+    same = ("image_size", "patch_size", "pool", "norm_epsilon", "drop_path", "scan_blocks")
+    rest = {name: cfg[name] for name in (*same, "remat", "attention")}
+    heads_of = tuple(sorted(outputs.items()))
+    return Design(size=size, heads=heads_of, dtype=jnp.dtype(dtype), **rest)
 
 
-def build(cfg, outputs: int | Mapping[str, int], dtype) -> Model:
+def build(cfg, outputs: int | Mapping[str, Outputs], dtype) -> Model:
     """Builds the model that the `model` part of a config describes.
 
-    `outputs` has the heads by name and how many numbers each puts out; a bare number is that of the
-    classifier, {"head": K}. `dtype` is the trunk's compute type; parameters, final norm and heads
-    are float32.
+    `outputs` has the heads by name and how many numbers each puts out, a `Projection` for the
+    projector; a bare number is that of the classifier, {"head": K}. `dtype` is the trunk's compute
+    type; parameters, final norm and heads are float32.
     """
     design = design_of(cfg, outputs, dtype)
     graphdef, ends_shapes = nnx.split(nnx.eval_shape(lambda: Ends(design, rngs=nnx.Rngs(0))))
@@ -231,7 +248,7 @@ def build(cfg, outputs: int | Mapping[str, int], dtype) -> Model:
         params["blocks"] = jax.vmap(lambda k: _values(Block(design, rngs=nnx.Rngs(k))))(keys)
         return params if design.scan_blocks else unstack_blocks(params)
 
-    def apply(params, images, *, train: bool, key=None, constrain: Constrain = _unconstrained):
+    def apply(params, images, *, train: bool, key=None, constrain: Constrain = unconstrained):
         ends = nnx.merge(graphdef, {name: params[name] for name in ends_names})
         drop = key if train and design.drop_path else None
         with jax.named_scope("embed"):
@@ -243,7 +260,8 @@ def build(cfg, outputs: int | Mapping[str, int], dtype) -> Model:
     return Model(init, apply, design)
 
 
-def _unconstrained(x: jax.Array, heads: int = 0) -> jax.Array:
+def unconstrained(x: jax.Array, heads: int = 0) -> jax.Array:
+    """Activations wherever they are."""
     return x
 
 

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxfdsl.objectives.objective import Objective
+
 
 def alignment(
     images: Float[Array, "B K"],
@@ -49,11 +51,9 @@ def alignment(
         "images": jnp.sum(valid),
         "captions": jnp.sum(there > 0, dtype=jnp.float32),
     }
-    halves = (
-        sums["to_text"] / jnp.maximum(sums["images"], 1.0),
-        sums["to_image"] / jnp.maximum(sums["captions"], 1.0),
-    )
-    return 0.5 * sum(halves), sums
+    each_image = sums["to_text"] / jnp.maximum(sums["images"], 1.0)
+    each_caption = sums["to_image"] / jnp.maximum(sums["captions"], 1.0)
+    return 0.5 * (each_image + each_caption), sums
 
 
 def _normalised(x: jax.Array) -> jax.Array:
@@ -62,30 +62,23 @@ def _normalised(x: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Align:
+class Align(Objective):
     """`alignment` of `outputs["image_embedding"]` with `outputs["text_embedding"]`."""
 
     head: ClassVar[str] = "image_projection"
     field: ClassVar[str] = "tokens"
     cross_sample: ClassVar[bool] = True
 
-    def inputs(self, batch: Mapping[str, jax.Array], key: jax.Array) -> jax.Array:
-        """What the model sees: the images; the captions are the batch's `tokens`."""
-        return batch["image"]
-
-    def loss(
-        self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """The scalar to minimise, and what `metrics` gives."""
-        loss, sums = self.parts(outputs, batch)
-        return loss, self.metrics(sums)
-
     def parts(
         self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """The scalar to minimise, and the sums that `metrics` makes its values of."""
-        names = ("image_embedding", "text_embedding", "logit_scale")
-        loss, sums = alignment(*(outputs[name] for name in names), batch.get("valid"))
+        loss, sums = alignment(
+            outputs["image_embedding"],
+            outputs["text_embedding"],
+            outputs["logit_scale"],
+            batch.get("valid"),
+        )
         return loss, {**sums, "logit_scale": outputs["logit_scale"]}
 
     def metrics(self, sums: Mapping[str, jax.Array]) -> dict[str, Float[Array, ""]]:

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxfdsl.objectives.objective import Objective
+
 Blocks = tuple[tuple[int, int], ...]  # [start, stop) of the classes of each source, in order
 
 
@@ -103,7 +105,7 @@ def _best(values: Float[Array, "B K"], labels: Int[Array, "B L"]) -> Float[Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Classify:
+class Classify(Objective):
     """Cross-entropy of `outputs["logits"]` against `batch["label"]`, averaged over valid rows.
 
     Labels int32[B] are one an image, labels int32[B, L], padded with -1, several. Mixed images also
@@ -116,21 +118,6 @@ class Classify:
 
     head: ClassVar[str] = "head"
     field: ClassVar[str] = "label"
-    cross_sample: ClassVar[bool] = False
-
-    def inputs(self, batch: Mapping[str, jax.Array], key: jax.Array) -> jax.Array:
-        """What the model sees: the images."""
-        return batch["image"]
-
-    def loss(
-        self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """The scalar to minimise, and {"top1"}; rows with `valid` 0 weigh nothing.
-
-        A mixed image is right when the heavier of its labels is found.
-        """
-        loss, sums = self.parts(outputs, batch)
-        return loss, self.metrics(sums)
 
     def parts(
         self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
@@ -151,7 +138,8 @@ class Classify:
         return loss, {"top1": top1, "valid": count}
 
     def metrics(self, sums: Mapping[str, jax.Array]) -> dict[str, Float[Array, ""]]:
-        """{"top1"} of the sums of `parts`."""
+        """{"top1"} of the sums of `parts`: a mixed image is right when the heavier of its labels is
+        found."""
         return {"top1": sums["top1"] / jnp.maximum(sums["valid"], 1.0)}
 
     def counts(

@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxfdsl.objectives.objective import Objective
+
 TIMES = ("uniform", "logit_normal")
 
 
 @dataclasses.dataclass(frozen=True)
-class Denoise:
+class Denoise(Objective):
     """Mean squared error of `outputs["velocity"]`; a share of the conditions is hidden.
 
     The batch has `image` float[B, S, S, C], about -1 to 1, and `cond` float[B, K].
@@ -27,7 +29,6 @@ class Denoise:
 
     head: ClassVar[str] = "velocity"
     field: ClassVar[str] = "cond"
-    cross_sample: ClassVar[bool] = False
 
     def inputs(self, batch: Mapping[str, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
         """What the model sees, `images`, `times`, `conds` and `known`, and the velocity there,
@@ -44,13 +45,6 @@ class Denoise:
             "known": jax.random.uniform(hide_key, times.shape) >= self.hidden,
             "target": noise - image,
         }
-
-    def loss(
-        self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """The scalar to minimise; it is all there is to say."""
-        loss, sums = self.parts(outputs, batch)
-        return loss, self.metrics(sums)
 
     def parts(
         self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]

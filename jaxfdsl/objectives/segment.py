@@ -16,6 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from jaxfdsl.objectives.objective import Objective
+
 Sums = dict[str, jax.Array]
 
 
@@ -145,7 +147,7 @@ def mean_iou(intersection: Any, union: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Segment:
+class Segment(Objective):
     """Cross-entropy of `outputs["patch_logits"]`, enlarged to pixels, against `batch["mask"]`.
 
     The mean over the pixels of valid rows. The background, 0, is a class like any other.
@@ -153,18 +155,6 @@ class Segment:
 
     head: ClassVar[str] = "patch_head"
     field: ClassVar[str] = "mask"
-    cross_sample: ClassVar[bool] = False
-
-    def inputs(self, batch: Mapping[str, jax.Array], key: jax.Array) -> jax.Array:
-        """What the model sees: the images."""
-        return batch["image"]
-
-    def loss(
-        self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """The scalar to minimise, and of this batch {"miou", "pixel_accuracy"}."""
-        loss, sums = self.parts(outputs, batch)
-        return loss, self.metrics(sums)
 
     def parts(
         self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]

@@ -64,6 +64,17 @@ def test_evaluate_repeats_the_last_evaluation(finished, capsys):
     assert told["held_out/top1"] == f"{summary['held_out/top1']:.4f}"
 
 
+def test_evaluate_tells_every_value_where_nothing_can_be_written(finished, tmp_path, capsys):
+    workdir, summary = finished
+    shutil.copytree(workdir, tmp_path / "theirs")
+    (tmp_path / "theirs" / "evaluation.json.tmp").mkdir()  # as good as a folder of someone else
+    with pytest.raises(SystemExit) as caught:
+        cli.run(["evaluate", str(tmp_path / "theirs")])
+    out, error = capsys.readouterr()
+    assert caught.value.code == 1 and "evaluation.json.tmp" in error
+    assert {line.split()[0] for line in out.splitlines()[1:]} == {k for k in summary if "/" in k}
+
+
 def test_evaluate_leaves_the_folder_of_a_live_run_alone(finished, tmp_path, capsys):
     workdir, _ = finished
     shutil.copytree(workdir, tmp_path / "live")
@@ -134,6 +145,12 @@ def test_help_ends_with_an_example_that_works(name, finished, tmp_path, monkeypa
     told = capsys.readouterr()
     assert told.out and told.err == ""
     assert RUN[name] in told.out
+
+
+def test_a_home_that_the_shell_left_is_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    _, options = verbs.parse(cli._VERBS, ["export", "runs/x", "--out=~/weights"], "0")
+    assert (options.workdir, options.out) == ("runs/x", "/home/ada/weights")
 
 
 def test_mistakes_are_told_with_what_was_meant(capsys):

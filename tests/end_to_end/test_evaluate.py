@@ -74,7 +74,7 @@ def test_any_data_is_evaluated_and_the_results_are_kept(workdir, photographs, ca
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "--data=cifar10: type tfds:NAME, folder:PATH or parquet:PATH"),
+        ([], "--data=cifar10: type tfds:NAME, folder:PATH, parquet:PATH or store:PATH"),
         (["--evals=knn,kn"], "--evals=kn is not known: type some of knn,linear_probe"),
         (["--k=1,x"], "--k=1,x: type whole numbers"),
         (["--k=37", "--evals=knn"], "k=(37,) goes beyond the 36 training images"),

@@ -33,5 +33,6 @@ def test_no_other_framework_is_imported_by_whole_runs(shared_data, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "found:"
-    for left in ("gallery.png", "curves.png", "metrics.jsonl", "config.json", "summary.json"):
+    pictures = ("gallery.png", "curves.png")
+    for left in (*pictures, "metrics.jsonl", "config.json", "run.json", "summary.json"):
         assert (tmp_path / "drawn" / left).stat().st_size > 0

@@ -1,6 +1,7 @@
 """The config: what may be typed, what is refused and in which words, what comes back from JSON."""
 
 import ast
+import json
 import pathlib
 import types
 
@@ -259,3 +260,18 @@ def test_the_data_fingerprint_knows_data_and_not_where_it_lies():
     assert c.changed_field(before, changed) == "data.sources.cifar10.fingerprint"
     config.batch_size = 128
     assert c.changed_field(before, c.data_identity(config, {"cifar10": "abc"})) == "batch_size"
+
+
+def test_evaluations_of_an_older_run_get_the_fields_that_it_did_not_know():
+    config = small()
+    with config.unlocked():
+        seen = config.data.sources.fractals
+        config.evals.probe = c.linear_probe_eval(seen, c.held_out(seen), num_examples=64, epochs=3)
+    tree = json.loads(c.to_json(config))
+    del tree["evals"]["probe"]["scaling"]
+    again = c.from_json(json.dumps(tree))
+    assert (again.evals.probe.scaling, again.evals.probe.epochs) == ("sphered", 3)
+    assert c.to_json(again) == c.to_json(config)
+    del tree["evals"]["probe"]["train"]
+    with pytest.raises(c.ConfigError, match=r"evals.probe.train is missing: give it a source"):
+        c.from_json(json.dumps(tree))

@@ -166,7 +166,11 @@ def test_what_the_text_names_exists(page):
             r"(?<![\w./])(?:--)?config\.(?!(?:py|json|field)\b)([a-z][\w.]*)", code
         ):
             assert is_field(name), code
-        if code.startswith("jaxfdsl ") and (words := code.split()[1:])[0] not in ("VERB", "--help"):
+        if code.startswith("jaxfdsl ") and (words := code.split()[1:])[0] not in (
+            "VERB",
+            "--help",
+            "--print-completion",
+        ):
             made = verbs()[words[0]]
             known = {name for action in made._actions for name in action.option_strings}
             asked = {w.partition("=")[0] for w in words if w.startswith("--")}
@@ -203,8 +207,9 @@ def test_links_lead_somewhere(page):
 
 
 @each_page
-def test_python_runs(page):
+def test_python_runs(page, tmp_path, monkeypatch):
     """Statements are run one after the other, but for those that need what is not here."""
+    monkeypatch.chdir(tmp_path)
     for block in page_code.python(page.read_text("utf-8")):
         names: dict = {}
         tree = ast.parse(block)

@@ -86,3 +86,20 @@ def test_a_class_with_too_few_images_is_refused():
     kept = (TRAIN.labels != 2) | (ranks(TRAIN.labels, 0) < 3)
     with pytest.raises(TooFew, match=r"shots=5, and class 2 has 3 training images: type shots up"):
         scores(TRAIN.at(kept), TEST)
+
+
+def test_episodes_tell_few_classes_apart():
+    """Two of ten well-separated classes at a time; one class's features say nothing."""
+    chance = np.random.default_rng(0)
+    centres = chance.normal(0, 3, (10, 12)).astype(np.float32)
+    labels = np.repeat(np.arange(10, dtype=np.int32), 12)
+    noise = chance.normal(0, 0.5, (2, 120, 12)).astype(np.float32)
+    train, test = (Features(centres[labels] + part, labels, 10) for part in noise)
+    options = {"shots": (5,), "l2": (1.0, 10.0)}
+    found = dict(few_shot.evaluate(train, test, **options, seeds=6, ways=2))
+    assert found == {"top1_2way_5shot": 1.0, "top1_2way_5shot_ci95": 0.0}
+    blind = Features(np.ascontiguousarray(noise[1]), labels, 10)
+    found = dict(few_shot.evaluate(train, blind, **options, seeds=40, ways=2))
+    assert abs(found["top1_2way_5shot"] - 0.5) < 3 * found["top1_2way_5shot_ci95"] < 0.3
+    with pytest.raises(TooFew, match="ways=11 is more than the 10 classes"):
+        dict(few_shot.evaluate(train, test, **options, seeds=1, ways=11))

@@ -75,3 +75,12 @@ def test_nothing_to_hold_out_is_refused():
     one_each = Features(TRAIN.values[:3], np.arange(3, dtype=np.int32), 3)
     with pytest.raises(TooFew, match="no class has two training images"):
         probe(one_each, one_each)
+
+
+def test_standardised_features_have_mean_0_and_variance_1():
+    scaled = linear_probe.SCALINGS["standardised"](TRAIN.values)(TRAIN).values
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, rtol=1e-4)
+    covariance = linear_probe.SCALINGS["sphered"](TRAIN.values)(TRAIN).values
+    assert np.abs(np.corrcoef(scaled.T) - np.eye(16)).max() > 0.3
+    assert np.abs(np.corrcoef(covariance.T) - np.eye(16)).max() < 0.05

@@ -1,5 +1,6 @@
 """Every recipe under every argument: it loads, it is valid, and it has the published numbers."""
 
+import importlib
 import importlib.util
 import pathlib
 
@@ -130,6 +131,53 @@ def test_fine_tuning_keeps_to_the_sets_of_the_papers():
     assert train.data_dir == test.source.data_dir == "/data"
     train, test = entries("voc2012")
     assert (train.label, test.kind) == ("labels_no_difficult", "mean_average_precision")
+
+
+# steps, warm-up, images of a caption, batch, downsampling, weights of contrast and align, store
+CAPTIONED = """
+stablerep_vitb_cc12m:1x               109012  3634 6 8256 0   1 0 cc12m-w2
+stablerep_vitb_cc12m:2x               225291  7267 6 8256 0   1 0 cc12m-w2
+stablerep_vitb_cc12m:3x-downsample    334302 10901 6 8256 .05 1 0 cc12m-w2
+stablerep_vitb_cc12m:m3               109012  3634 3 8256 0   1 0 cc12m-w2
+stablerep_vitb_cc12m:w6               109012  3634 6 8256 0   1 0 cc12m-w6
+stablerep_vitb_redcaps:1x-downsample  109593  3794 6 8256 .05 1 0 redcaps-w2
+stablerep_vitb_redcaps:3x             337209 11381 6 8256 0   1 0 redcaps-w2
+stablerepplus_vitb:redcaps            109593  3794 6 8256 0   1 1 redcaps-w2
+stablerepplus_vitb:laion-50m          109000  3634 2 8192 0   1 1 laion-50m-w2
+clip_vitb:laion-10m                   109000  3634 1 8192 0   0 1 laion-10m
+clip_vitb:cc12m-made                  109000  3634 1 8192 0   0 1 cc12m-w2
+"""
+
+
+@pytest.mark.parametrize("row", CAPTIONED.strip().splitlines(), ids=lambda row: row.split()[0])
+def test_learning_from_captions_is_as_published(row):
+    typed, *numbers, store = row.split()
+    config = load_config(typed)
+    objective = config.objective
+    found = [config.steps, config.schedule.warmup_steps, config.data.group_size, config.batch_size]
+    found += [config.augment.downsample, objective.contrast.weight, objective.align.weight]
+    assert found == [float(x) for x in numbers]
+    assert config.data.sources.images.path == f"stores/{store}"
+    rule = config.optimizer
+    assert (rule.learning_rate, rule.weight_decay, rule.b2) == (3.2e-3, 0.1, 0.98)
+    assert objective.contrast.temperature == 0.1 and objective.classify.weight == 0
+    text = config.model.text
+    assert (text.width, text.depth, text.num_heads, text.context) == (512, 12, 8, 77)
+    doc = importlib.import_module(f"jaxfdsl.configs.{typed.partition(':')[0]}").__doc__
+    assert "Made images inherit their generator's data, biases and licence" in doc
+
+
+def test_every_caption_comes_as_often_as_published():
+    """15, 31 and 46 times of CC12M's, 13, 27 and 40 of RedCaps', half a time or more to warm up."""
+    for name, captions, times in (
+        ("cc12m", 10_000_000, {"1x": (15, 0.5), "2x": (31, 1.0), "3x": (46, 1.5)}),
+        ("redcaps", 11_600_000, {"1x": (13, 0.45), "2x": (27, 0.9), "3x": (40, 1.35)}),
+    ):
+        for schedule, published in times.items():
+            config = load_config(f"stablerep_vitb_{name}:{schedule}")
+            each = config.batch_size / config.data.group_size / captions
+            found = config.steps * each, config.schedule.warmup_steps * each
+            assert found == pytest.approx(published, rel=1e-3)
 
 
 @pytest.mark.parametrize(

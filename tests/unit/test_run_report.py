@@ -221,7 +221,8 @@ def test_what_is_missing_or_broken_is_a_sentence(tmp_path, demo):
     assert "No metrics were logged yet." in said and "No evaluation has been made yet." in said
     killed = make_run(tmp_path / "killed", demo, [{"step": 3, "train/loss": None, "x/top1": 0.5}])
     with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 4, "train/loss": NaN}\n[7]\n{"step": 5, "train/lo')
+        file.write('{"step": 4, "train/loss": NaN}\n[7]\n{"step": 1%s}\n' % ("0" * 400))
+        file.write('{"step": 5, "train/lo')
     (tmp_path / "killed" / "config.json").write_text("{")
     (tmp_path / "killed" / "gallery.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     said = words(tree(page_of(killed)))
@@ -251,12 +252,15 @@ def test_what_is_no_run_is_refused(tmp_path):
     assert not out.exists()
 
 
-def test_names_tell_runs_apart(tmp_path, demo):
+def test_names_tell_runs_apart(tmp_path, demo, monkeypatch):
     for folder in "ab":
         (tmp_path / folder).mkdir()
         make_run(tmp_path / folder / "demo", demo)
     found = runs.read_all([f"{tmp_path}/a/demo", f"{tmp_path}/b/demo/", f"{tmp_path}/a/demo"])
     assert [run.name for run in found] == ["a/demo", "b/demo"]
+    monkeypatch.chdir(tmp_path / "a" / "demo")
+    monkeypatch.setenv("HOME", str(tmp_path / "b"))
+    assert [run.name for run in runs.read_all([".", "~/demo"])] == ["a/demo", "b/demo"]
 
 
 class Made:

@@ -9,10 +9,11 @@ from Pillow by 1 in less than 1 of 1,000 values. A field that is off leaves noth
 """
 
 from jaxfdsl.data.augment.checks import check
-from jaxfdsl.data.augment.crops import crop, crop_masks, random_box
+from jaxfdsl.data.augment.crops import FEW_PIXELS, crop, crop_masks, random_box
 from jaxfdsl.data.augment.pipeline import evaluate, evaluate_masks, finish, normalise
 
 __all__ = [
+    "FEW_PIXELS",
     "check",
     "crop",
     "crop_masks",

@@ -30,6 +30,7 @@ class Stream(enum.IntEnum):
     ERASE = 8
     NOISE = 9
     MIX = 10
+    DOWNSAMPLE = 11
 
 
 def seeds(key: Key[Array, ""] | Array, rows: Integer[Array, " B"]) -> UInt32[Array, " B"]:

@@ -7,6 +7,7 @@ from jaxfdsl.data.augment import rand_augment
 
 PROBABILITIES = (
     "color_jitter_prob", "grayscale", "solarize", "blur", "erasing", "mixup_prob", "mixup_switch",
+    "downsample",
 )  # fmt: skip
 NOT_NEGATIVE = ("color_jitter", "mixup", "cutmix")
 CHOICES = {
@@ -41,7 +42,7 @@ def check(cfg: ConfigDict) -> None:
             )
 
 
-def _check_channels(name: str, values: tuple[float, ...]) -> None:
+def _check_channels(name: str, values: tuple[float | int, ...]) -> None:
     least = "above 0" if name == "std" else "from 0 to 1"
     good = all(v > 0 if name == "std" else 0 <= v <= 1 for v in values)
     if len(values) != 3 or not good:

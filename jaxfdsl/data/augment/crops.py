@@ -11,6 +11,8 @@ from jaxfdsl.data.augment import chance, resample
 from jaxfdsl.data.augment.chance import Stream
 from jaxfdsl.data.augment.resample import Pixels
 
+FEW_PIXELS = (64, 128)
+
 Masks = Int[Pixels, "B S S"] | UInt[Pixels, "B S S"]
 
 
@@ -26,7 +28,8 @@ def crop(
 
     `key` is the step's key; `rows` are the samples' rows in the global batch (None: 0, 1, ...).
     `cfg.crop` "pad" pads with black and cuts a random window of `image_size`; "random_resized" is
-    the Inception crop; "none" resizes. `platform` is whose way to take, by default this process's.
+    the Inception crop; "none" resizes. With `cfg.downsample` some images are first brought to few
+    pixels and back. `platform` is whose way to take, by default this process's.
     """
     taps = (platform or jax.default_backend()) == "cpu"
 
@@ -36,6 +39,8 @@ def crop(
         return resample.crop_and_resize(images, boxes, size, cfg.interpolation, taps=taps)
 
     with jax.named_scope("crop"):
+        if cfg.downsample:
+            images = _downsampled(images, key, cfg, rows, resize, taps)
         return _crop(images, key, cfg, image_size, rows, resize)
 
 
@@ -78,6 +83,29 @@ def _crop(pixels: Pixels, key: Any, cfg: ConfigDict, size: int, rows: Any, resiz
         pixels = resize(pixels, None, size) if side < size else pixels
         return _pad_and_crop(pixels, seeds, cfg.crop_pad, size)
     return jnp.asarray(pixels) if side == size else resize(pixels, None, size)
+
+
+def _downsampled(
+    images: Pixels, key: Any, cfg: ConfigDict, rows: Any, resize: Any, taps: bool
+) -> Array:
+    """A share `cfg.downsample` of the images at 64 or 128 pixels, with equal odds, and back at
+    their own size, for features that are to see small images too (Tian et al. 2023, StableRep).
+    """
+    side = images.shape[1]
+    rows = jnp.arange(images.shape[0]) if rows is None else rows
+
+    def at(size: int) -> Any:
+        return lambda image: resize(resize(image[None], None, size), None, side)[0]
+
+    def one(image: Array, seed: Array) -> Array:
+        words = chance.bits(seed, Stream.DOWNSAMPLE, 2)
+        found = chance.between(words[1], 1, len(FEW_PIXELS))
+        which = jnp.where(chance.happens(words[0], cfg.downsample), found, 0)
+        return jax.lax.switch(which, [lambda image: image, *map(at, FEW_PIXELS)], image)
+
+    at_once = None if taps else resample.AT_ONCE
+    given = jnp.asarray(images), chance.seeds(key, rows)
+    return jax.lax.map(lambda each: one(*each), given, batch_size=at_once)
 
 
 def _pad_and_crop(pixels: Pixels, seeds: Array, pad: int, size: int) -> Array:

@@ -7,7 +7,7 @@ from jaxfdsl.data.materialise import tfds_layout
 LINES = {
     "folder": {
         "PyTorch": """\
-import torchvision
+import torch, torchvision
 data = torchvision.datasets.ImageFolder("DIR/train", transform=transform)
 loader = torch.utils.data.DataLoader(data, 256, shuffle=True, num_workers=8)""",
         "datasets": """\
@@ -21,6 +21,7 @@ import datasets
 data = datasets.load_dataset("DIR", split="train")
 image, label = data[0]["image"], data[0]["label"]""",
         "PyTorch": """\
+import datasets, torch
 data = datasets.load_dataset("DIR", split="train").with_transform(
     lambda rows: {"x": [transform(one) for one in rows["image"]], "y": rows["label"]})
 loader = torch.utils.data.DataLoader(data, 256, shuffle=True, num_workers=8)""",
@@ -41,7 +42,7 @@ import tensorflow_datasets as tfds
 data = tfds.builder("NAME", data_dir="DIR").as_data_source("train")
 image, label = data[0]["image"], data[0]["label"]""",
         "PyTorch": """\
-import tensorflow_datasets as tfds
+import torch, tensorflow_datasets as tfds
 data = tfds.builder("NAME", data_dir="DIR").as_data_source("train")
 loader = torch.utils.data.DataLoader(data, 256, shuffle=True, num_workers=8)""",
     },

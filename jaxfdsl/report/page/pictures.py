@@ -6,7 +6,6 @@ from typing import Any
 from etils import epath
 from PIL import Image
 
-from jaxfdsl.config import ConfigError
 from jaxfdsl.report.page.images import Shown
 from jaxfdsl.report.page.runs import Run
 
@@ -35,7 +34,7 @@ def galleries(runs: Sequence[Run]) -> tuple[list[Shown], list[str]]:
 
 
 def _files(run: Run) -> list[epath.Path]:
-    folder = epath.Path(run.workdir).expanduser()
+    folder = epath.Path(run.workdir)
     pictures = [path for path in folder.iterdir() if path.name.lower().endswith(".png")]
     ordered = sorted(pictures, key=lambda path: (not path.name.startswith("gallery"), path.name))
     return [path for path in ordered if path.name != _CURVES]
@@ -70,10 +69,10 @@ def of_models(
     told: list[str] = []
     for run in runs:
         try:
-            made = make(str(epath.Path(run.workdir).expanduser()))
+            made = make(run.workdir)
             shown = [Shown(_words(p.name), p.caption, p.image, (run.name,)) for p in made]
             found += enumerate(shown)
-        except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             told.append(f"{run.name} has no pictures of its model: {' '.join(str(error).split())}")
     # The same kind of picture of all runs side by side.
     ordered = [picture for _, picture in sorted(found, key=lambda placed: placed[0])]

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -84,13 +86,14 @@ def read_all(workdirs: Sequence[str]) -> list[Run]:
     """The runs of some folders. Raises ConfigError for a folder that holds none."""
     if not workdirs:
         raise ConfigError("report needs a run: type jaxfdsl report WORKDIR.")
-    given = list(dict.fromkeys(str(w) for w in workdirs))
+    given = list(dict.fromkeys(os.path.expanduser(w) for w in workdirs))
     return [_read(workdir, name) for workdir, name in zip(given, _names(given), strict=True)]
 
 
 def _names(workdirs: Sequence[str]) -> list[str]:
     """The last part of each path, or as many as tell them apart."""
-    parts = [[part for part in w.split("/") if part not in ("", ".")] or ["/"] for w in workdirs]
+    whole = [w if "://" in w else os.path.abspath(w) for w in workdirs]
+    parts = [[part for part in w.split("/") if part] or ["/"] for w in whole]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-length:]) for part in parts]
         if len(set(names)) == len(names):
@@ -120,7 +123,7 @@ def _read(workdir: str, name: str) -> Run:
 def _opened(workdir: str) -> epath.Path:
     """The folder of a run. Raises ConfigError where it is none."""
     try:
-        folder = epath.Path(workdir).expanduser()
+        folder = epath.Path(workdir)
         there = folder.is_dir()
         found = [n for n in ("config.json", writers.FILE) if there and (folder / n).exists()]
     except Exception as error:  # a bucket's own errors are of many kinds
@@ -191,7 +194,8 @@ def _later(steps: Mapping[str, Any]) -> dict[str, list[Point]]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return known and abs(value) <= sys.float_info.max  # which is no NaN, and no longer integer
 
 
 def _whole(value: Any) -> int:

@@ -1,0 +1,92 @@
+"""The verb `select`: from a store and a score to an index list and a picture of it."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jaxfdsl.config import ConfigError
+from jaxfdsl.data import store
+from jaxfdsl.data.store import columns
+from jaxfdsl.data.store.reader import Store
+from jaxfdsl.select import rows as choice
+
+PER = {"class": "label", "caption": "caption", "all": ""}  # columns whose equal values are a group
+
+
+def run(options: Any) -> None:
+    """Writes STORE/index/OUT.npy, .json and .png; raises ConfigError for what cannot be chosen."""
+    _check(options)
+    opened = store.open(options.store)
+    groups = _groups(opened, options.per)
+    name = options.by
+    if name == "agreement":
+        from jaxfdsl.select import agreement
+
+        agreement.write(opened, options.model)
+        name = agreement.NAME
+    scores = opened.column(name)
+    if scores.ndim != 1:
+        raise ConfigError(
+            f"--by={name} has {scores.shape[1:]} numbers an image: type a column of one."
+        )
+    try:
+        kept = choice.best(np.asarray(scores, np.float64), groups, options.keep)
+    except choice.NotScored as error:
+        raise ConfigError(f"--by={name}: {error}: write that column again.") from error
+    scored = columns.described(columns.sidecar_file(opened.path, name)).get("made_by", {})
+    made_by: dict[str, Any] = {"verb": "select", "by": name, "keep": options.keep}
+    made_by |= {"per": options.per, "scored": scored}
+    store.write_index(opened.path, options.out, kept, made_by)
+    picture = columns.index_file(opened.path, options.out).with_suffix(".png")
+    _draw(picture, opened, np.asarray(scores, np.float64), kept, name)
+    print(f"{len(kept)} of {len(opened)} images: index {options.out!r} of {opened.path}")
+    print(f"mean {name}: {_mean(scores[kept]):.4f} of those, {_mean(scores):.4f} of all")
+    print(f"the best and the worst: {picture}")
+
+
+def _check(options: Any) -> None:
+    kind, _, rest = options.by.partition(":")
+    if options.by != "agreement" and not (kind == "score" and rest):
+        raise ConfigError(f"--by={options.by} is no score: type score:NAME, or agreement.")
+    if (options.by == "agreement") != bool(options.model):
+        raise ConfigError(
+            "--by=agreement needs --model: type the workdir of a run with objective.align."
+            if options.by == "agreement"
+            else f"--model={options.model} is for --by=agreement, and --by={options.by} is there "
+            "already: leave it out."
+        )
+    if not 0 < options.keep <= 1:
+        raise ConfigError(f"--keep={options.keep}: type a share above 0, up to 1, such as 0.5.")
+    if options.per not in PER:
+        raise ConfigError(f"--per={options.per}: type one of {', '.join(PER)}.")
+    columns.index_file(pathlib.Path(), options.out)  # refuses what is no name, before the work
+
+
+def _groups(opened: Store, per: str) -> np.ndarray:
+    """A number a row, equal for those that are chosen among each other."""
+    if not PER[per]:
+        return np.zeros(len(opened), np.int64)
+    groups = np.asarray(opened.column(PER[per]), np.int64)
+    without = np.flatnonzero(groups < 0)
+    if len(without):
+        raise ConfigError(
+            f"--per={per}: image {without[0]} of {opened.path} has no {per}, as {len(without)} of "
+            f"{len(opened)}: type --per=all."
+        )
+    return groups
+
+
+def _mean(scores: np.ndarray) -> float:
+    finite = np.asarray(scores, np.float64)
+    finite = finite[np.isfinite(finite)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
+def _draw(
+    path: pathlib.Path, opened: Store, scores: np.ndarray, kept: np.ndarray, name: str
+) -> None:
+    from jaxfdsl.select import contact_sheet
+
+    title = f"{opened.path.name} by {name}: {len(kept)} of {len(opened)} kept"
+    contact_sheet.write(path, opened, scores, kept, title)
