@@ -94,7 +94,8 @@ def fail(sentence: object) -> None:
 def interruptible(after: str) -> Iterator[None]:
     """Ends the program at Ctrl-C with one line, which says what is left then."""
     try:
-        yield
+        with _heard():
+            yield
     except KeyboardInterrupt:
         with contextlib.suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one needs no word
@@ -102,6 +103,26 @@ def interruptible(after: str) -> Iterator[None]:
             sys.stderr.write("\r")  # over the terminal's ^C
         fail(f"Stopped by Ctrl-C; {after}")
         raise SystemExit(INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Repeats a Ctrl-C that fell into a callback, of which Python ignores what it raises: JAX has
+    one at every garbage collection, and the work would go on."""
+    before = sys.unraisablehook
+
+    def again(ignored: Any) -> None:
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            return before(ignored)
+        later = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        later.daemon = True
+        later.start()
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The verbs on a finished run: they tell the same numbers and draw the same images as the run."""
 
 import errno
+import gc
 import io
 import json
 import shlex
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -205,6 +207,23 @@ def test_ctrl_c_leaves_nothing_broken(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(write, "materialise", interrupt)
     assert stopped("materialise", "fractaldb-1k", "--to=tfds", f"--out={tmp_path / 'm'}") == 130
     assert "finished files are kept: the same command" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost(capsys):
+    def once(*_):
+        gc.callbacks.remove(once)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.callbacks.append(once)
+    try:
+        with pytest.raises(SystemExit) as caught, terminal.interruptible("all is well."):
+            gc.collect()
+            time.sleep(10)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "Stopped by Ctrl-C; all is well.\n"
 
 
 def test_ctrl_c_ends_training_with_a_line(tmp_path):
