@@ -36,6 +36,8 @@ def read(raw: BinaryIO, wanted: Callable[[str], bool], most: int) -> dict[str, n
     bounded: Any = Bounded(raw)
     with zipfile.ZipFile(bounded) as archive:
         parts = {part.filename.removesuffix(".npy"): part for part in archive.infolist()}
+        if len(parts) < len(archive.infolist()):  # NumPy might read the one not looked at here
+            raise ValueError("it has two arrays of one name")
         parts = {name: part for name, part in parts.items() if wanted(name)}
         if sum(part.file_size for part in parts.values()) > most:
             raise ValueError(f"its arrays take more than {most / 1e9:.1f} GB")

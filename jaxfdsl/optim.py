@@ -81,7 +81,8 @@ def build(cfg, rate: optax.Schedule) -> optax.GradientTransformation:
 
     "adamw" and "sgd" (`momentum`, `nesterov`); "lamb" (You et al., arXiv 1904.00962, algorithm 2);
     "adafactor" as Zhai et al., arXiv 2106.04560, 3.4 train ViT-g; "muon" (Jordan 2024), scaled to
-    Adam's size (Liu et al., arXiv 2502.16982), with AdamW for all that is no matrix of a block.
+    Adam's size (Liu et al., arXiv 2502.16982), with AdamW for all that is no matrix of a block
+    of the ViT, the text tower included.
     """
     clip = [optax.clip_by_global_norm(cfg.clip_norm)] if cfg.clip_norm else []
     decay = [optax.add_decayed_weights(cfg.weight_decay, decay_mask)] if cfg.weight_decay else []

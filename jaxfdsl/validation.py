@@ -81,6 +81,7 @@ def check(config: ConfigDict, *, num_devices: int, num_processes: int = 1) -> No
     _check_augment(config)
     _check_length(config)
     _check_model(config.model)
+    _check_text(config)
     _check_attention(config)
     _check_batches(config, num_devices, num_processes)
 
@@ -286,6 +287,16 @@ def _check_model(model: ConfigDict) -> None:
         raise ConfigError(
             f"model.image_size={image} is not a multiple of model.patch_size={patch}: "
             f"type --config.model.image_size={_nearest(image, patch)}."
+        )
+
+
+def _check_text(config: ConfigDict) -> None:
+    text = config.model.text
+    if config.objective.align.weight and text.width % text.num_heads:
+        raise ConfigError(
+            f"model.text.width={text.width} does not divide into model.text.num_heads="
+            f"{text.num_heads}: type --config.model.text.width="
+            f"{_nearest(text.width, text.num_heads)}."
         )
 
 

@@ -92,7 +92,10 @@ def build(path: str, context: int, field: str) -> Tokenizer:
     Raises ConfigError, which begins with `field`, for a file that is not there or no vocabulary.
     """
     if context < 3:
-        raise ConfigError(f"a context of {context} tokens has no room between its start and end.")
+        raise ConfigError(
+            f"model.text.context={context} has no room between a caption's start and its end: type "
+            "--config.model.text.context=77."
+        )
     if not path:
         return Bytes(context=context)
     tokenizer = Vocabulary(path, context=context)

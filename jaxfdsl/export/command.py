@@ -60,6 +60,8 @@ def run(
         told += ["The head of each patch, which these libraries lack, is left out."]
     if "projector" in params:
         told += ["The projector, whose work is done, is left out."]
+    if "text" in params:
+        told += ["The text tower and the projection to its space are left out."]
     return Exported(folder, tuple(files), (*told, f"Provenance: {line}"))
 
 

@@ -24,6 +24,14 @@ Images = UInt8[np.ndarray, "n S S 3"]
 
 def write(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
     """Writes a PNG of every op on two pictures, with its name above; returns it."""
+    with whole_file.written(path) as file:
+        sheet = _sheet()
+        small = sheet.quantize(palette=sheet.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
+        small.save(file, "PNG", optimize=True)
+    return np.asarray(sheet)
+
+
+def _sheet() -> Image.Image:
     cells = {"as drawn": pictures()} | {
         name: np.asarray(op(jnp.asarray(pictures()))) for name, op in _ops().items()
     }
@@ -36,10 +44,7 @@ def write(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
         draw.text((left + SIZE // 2, top + TITLE - 5), name, _INK, font, "ms")
         for line, image in enumerate(images):
             sheet.paste(Image.fromarray(image), (left, top + TITLE + line * step))
-    small = sheet.quantize(palette=sheet.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
-    with whole_file.written(path) as file:
-        small.save(file, "PNG", optimize=True)
-    return np.asarray(sheet)
+    return sheet
 
 
 def pictures(side: int = SIZE) -> Images:

@@ -26,6 +26,13 @@ def write(
     """Writes a PNG with the first instances of the first categories of `source`, or its first
     scenes; returns it.
     """
+    with whole_file.written(path) as file:
+        picture = _sheet(source, rows, columns)
+        Image.fromarray(picture).save(file, "PNG")
+    return picture
+
+
+def _sheet(source: Source, rows: int, columns: int) -> UInt8[np.ndarray, "H W 3"]:
     masked = "mask" in source.targets
     count = max(1, columns // 2) if masked else columns
     single = not source.scenes and source.num_examples == source.num_classes
@@ -43,10 +50,7 @@ def write(
         title = f"scenes of {source.num_classes} categories"
     if masked:
         title, columns = f"{title}, each beside its mask", 2 * count
-    picture = compose(images, f"{source.name}: {title}", columns)
-    with whole_file.written(path) as file:
-        Image.fromarray(picture).save(file, "PNG")
-    return picture
+    return compose(images, f"{source.name}: {title}", columns)
 
 
 def _instances(source: Source, categories: int, count: int) -> list[UInt8[np.ndarray, "n S S C"]]:

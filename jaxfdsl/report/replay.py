@@ -22,9 +22,9 @@ def run(workdir: str, step: int, *, images: int = 64, out: str = "") -> None:
     for name, rows in data.rows(step).items():
         first = {key: value[:images] for key, value in rows.items()}
         source = data.sources[name]
-        fields = jax.jit(source.fields)(first, source.table)
         path = folder / f"step{step}_{name}.png"
         with whole_file.written(path) as file:
+            fields = jax.jit(source.fields)(first, source.table)
             Image.fromarray(sheet(np.asarray(fields["image"]))).save(file, "PNG")
         labels = np.asarray(fields["label"]).tolist()
         for place in range(len(labels)):

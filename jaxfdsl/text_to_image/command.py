@@ -40,6 +40,7 @@ def run(options: Any, pipeline: Any = None) -> None:
     card = {
         **draw.card,
         "stored_size": options.stored_size or options.size,
+        "stored_format": options.format,
         "caption_source": f"{found.name}, {len(found.texts)} captions, sha256 {found.sha256}",
         "seeds": list(seeds),
         "part": options.part,
@@ -51,7 +52,8 @@ def run(options: Any, pipeline: Any = None) -> None:
     left_out = f"{found.empty} empty lines, {found.repeated} repeated"
     print(f"{len(found.texts)} captions ({left_out}), {len(order)} images: {out}", flush=True)
     with store.Writer(out, card=card, shard_images=options.shard_images) as writer:
-        bar = tqdm(total=len(order), initial=writer.done, unit="img", disable=None)
+        start = _reached(order, out) if writer.done else 0
+        bar = tqdm(total=len(order), initial=start, unit="img", disable=None)
         made = produce(
             draw,
             order,
@@ -60,8 +62,18 @@ def run(options: Any, pipeline: Any = None) -> None:
             size=options.stored_size,
             format=options.format,
             source=settings.model,
+            start=start,
         )
         with bar:
             for done in made:
                 bar.update(done - bar.n)
-    print(f"{len(order)} images of {settings.model}, guidance {settings.guidance:g}: {out}")
+    print(f"{writer.done} images of {settings.model}, guidance {settings.guidance:g}: {out}")
+    if writer.done < len(order):
+        print(f"{len(order) - writer.done} were left out: the model's own checker flags them.")
+
+
+def _reached(order: Order, out: str) -> int:
+    """The number of the first image that a store does not hold: the one after its last row, as
+    those that the model's checker flags have none."""
+    held = store.open(out)
+    return order.after(int(held.column("group")[-1]), int(held.column("seed")[-1]))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from jaxfdsl.config import ConfigError
 
-TRIES = 4  # seeds that are tried before an image that the model's own checker flags is refused
+TRIES = 4  # seeds that are tried before an image that the model's own checker flags is left out
 # Of the models that are much used for training images; others' stand in their model cards.
 LICENCES = {
     "stable-diffusion-v1-5": "creativeml-openrail-m",
@@ -89,10 +89,11 @@ class Diffusion:
             "safety_checker": getattr(self._pipeline, "safety_checker", None) is not None,
         }
 
-    def __call__(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+    def __call__(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image | None]:
         """A picture of each caption; a picture that the model's checker flags is made again with
-        another seed, the same one whenever it is made."""
-        pictures, flagged = self._draw(captions, seeds, 0)
+        another seed, the same one whenever it is made, and is None where it flags all of them."""
+        first, flagged = self._draw(captions, seeds, 0)
+        pictures: list[Image.Image | None] = [*first]
         for again in range(1, TRIES):
             places = [i for i, bad in enumerate(flagged) if bad]
             if not places:
@@ -101,13 +102,7 @@ class Diffusion:
             new, still = self._draw(texts, own, again)
             for place, picture, is_bad in zip(places, new, still, strict=True):
                 pictures[place], flagged[place] = picture, is_bad
-        if any(flagged):
-            bad = captions[flagged.index(True)]
-            raise ConfigError(
-                f"the model's checker flags {TRIES} images of the caption {bad!r}: take it out of "
-                "the file, or type --no_safety_checker."
-            )
-        return pictures
+        return [None if bad else one for one, bad in zip(pictures, flagged, strict=True)]
 
     def _draw(
         self, captions: Sequence[str], seeds: Sequence[int], again: int

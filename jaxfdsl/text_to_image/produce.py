@@ -13,8 +13,8 @@ from PIL import Image
 
 from jaxfdsl.config import ConfigError
 
-# Of captions and seeds, one each, to pictures.
-Draw = Callable[[Sequence[str], Sequence[int]], Sequence[Image.Image]]
+# Of captions and seeds, one each, to pictures; None where the model's checker lets none through.
+Draw = Callable[[Sequence[str], Sequence[int]], Sequence[Image.Image | None]]
 
 FORMATS = ("png", "webp", "jpeg")
 
@@ -36,6 +36,11 @@ class Order:
         caption, seed = divmod(number, len(self.seeds))
         return self.part + caption * self.parts, self.seeds[seed]
 
+    def after(self, caption: int, seed: int) -> int:
+        """The number of the image after that of a caption's number and a seed."""
+        place = (caption - self.part) // self.parts
+        return place * len(self.seeds) + self.seeds.index(seed) + 1
+
 
 def part_of(text: str) -> tuple[int, int]:
     """(k, n) of "k/n", the k-th of n processes, from 0; raises ConfigError for anything else."""
@@ -46,14 +51,23 @@ def part_of(text: str) -> tuple[int, int]:
 
 
 def produce(
-    draw: Draw, order: Order, writer: Any, *, batch: int, size: int, format: str, source: str
+    draw: Draw,
+    order: Order,
+    writer: Any,
+    *,
+    batch: int,
+    size: int,
+    format: str,
+    source: str,
+    start: int = 0,
 ) -> Iterator[int]:
-    """Makes what `writer` (a `store.Writer`) does not hold yet, and yields the number made so far.
+    """Gives `writer` (a `store.Writer`) the images from number `start` on, and yields how many are
+    behind it so far.
 
     A batch may hold images of several captions. The pictures are resized to `size` pixels (0: left)
-    by Pillow's Lanczos filter.
+    by Pillow's Lanczos filter; those that are None are left out.
     """
-    done = writer.done
+    done = start
     while done < len(order):
         wanted = [order[i] for i in range(done, min(done + batch, len(order)))]
         texts = [order.captions[caption] for caption, _ in wanted]
@@ -61,6 +75,8 @@ def produce(
         if len(pictures) != len(wanted):
             raise RuntimeError(f"the model made {len(pictures)} images of {len(wanted)} captions")
         for (caption, seed), text, picture in zip(wanted, texts, pictures, strict=True):
+            if picture is None:
+                continue
             writer.add(
                 encoded(picture, size, format),
                 group=caption,

@@ -227,7 +227,11 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost(capsys):
 
 
 def test_ctrl_c_ends_training_with_a_line(tmp_path):
-    recipe = "import os, signal\ndef get_config():\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    # What runs in a shell's background ignores SIGINT, and so would its children.
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    recipe = (
+        f"import os, signal\n{heard}\ndef get_config():\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
     (tmp_path / "recipe.py").write_text(recipe)
     words = ("-m", "jaxfdsl.main", f"--config={tmp_path / 'recipe.py'}")
     told = subprocess.run([sys.executable, *words], capture_output=True, text=True)

@@ -39,7 +39,7 @@ def test_eight_devices_see_the_features_of_one(monkeypatch):
     others, eight = scores(8, monkeypatch)
     for ours, theirs in zip(sets, others, strict=True):
         np.testing.assert_array_equal(theirs["label"], ours["label"])
-        np.testing.assert_allclose(theirs["features"], ours["features"], atol=1e-5)
+        np.testing.assert_allclose(theirs["embedding"], ours["embedding"], atol=1e-5)
     assert one["knn"]["top1"] == eight["knn"]["top1"] == 1.0  # each image finds itself
     assert eight["few"] == one["few"]
     np.testing.assert_allclose(eight["map"]["map"], one["map"]["map"], rtol=1e-4)

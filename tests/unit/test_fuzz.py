@@ -11,6 +11,7 @@ import re
 import resource
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pyarrow
@@ -24,7 +25,7 @@ from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import class_list, sources
 from jaxfdsl.export import command as export_command
-from jaxfdsl.generators import catalog, categories
+from jaxfdsl.generators import catalog, categories, npz
 from jaxfdsl.interop import weights
 from tests import reference_weights, torch_files
 from tests.torch_files import Made
@@ -208,6 +209,18 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", params=np.zeros(90_000_000, np.uint8))
     with pytest.raises(ValueError, match=r"its arrays take more than 0\.0 GB"):
         weights.load(tmp_path / "a.npz", num_heads=3)
+
+
+def test_an_archive_that_hides_gigabytes_behind_a_small_array_is_refused(tmp_path):
+    np.save(small := io.BytesIO(), np.zeros(3))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("params", bytes(1_000_000))  # what NumPy would give for "params"
+        file.writestr("params.npy", small.getvalue())
+    with (
+        (tmp_path / "a.npz").open("rb") as raw,
+        pytest.raises(ValueError, match="two arrays of one name"),
+    ):
+        npz.read(raw, lambda name: True, 1000)
 
 
 @pytest.mark.parametrize(

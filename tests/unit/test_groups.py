@@ -139,6 +139,10 @@ def config(**values):
         ({"objective.contrast.positives": "labels"}, r"--config\.objective\.contrast\.positives"),
         ({"objective.contrast.temperature": 0.0}, r"temperature=0\.0: type a number above 0"),
         ({"model.projector.norm": "bath"}, r"--config\.model\.projector\.norm=batch\.$"),
+        (
+            {"objective.align.weight": 1.0, "model.text.num_heads": 3},
+            r"text\.width=512 does not divide .*text\.width=510 or 513\.$",
+        ),
         ({"batch_size": 24, "data.group_size": 5}, r"^batch_size=24 .*batch_size=40 \("),
         ({"batch_size": 20}, r"^batch_size=20 does not divide over 8 devices"),
     ],

@@ -272,6 +272,7 @@ def test_scenes_keep_their_labels_and_masks(tmp_path, monkeypatch):
         (["fractaldb-1k", "--to", "folder", "--shard_images", "0"], "--shard_images=0"),
         (["fractaldb-1k", "--to", "folder", "--beam", "runner=SparkRunner"], "type --to tfds"),
         (["fractaldb-1k", "--to", "tfds", "--beam", "runner=SparkRunner"], '"jaxfdsl[beam]"'),
+        (["fractaldb-1k", "--to", "tfds", "--beam", "runer=SparkRunner"], "names no runner"),
         (["fractaldb-1k", "--to", "folder", "--option", "pattern"], "type --option name=value"),
         (["fractaldb-1k", "--to", "folder", "--option", "size=8"], "type --size=8"),
         (["fractaldb-1k", "--to", "folder", "--option", "patern=point"], "no option 'patern'"),

@@ -179,6 +179,17 @@ def test_tokens_are_those_of_each_caption(made, labelled):
         build(labelled).with_tokenizer(Bytes(), "data.sources.x")
 
 
+def test_a_group_of_several_captions_has_none_to_be_compared_with(tmp_path):
+    with store.Writer(tmp_path) as writer:
+        for row in range(6):
+            data = encoded(photograph(row, 20, 20), "PNG")
+            writer.add(data, group=row % 2, caption="one" if row == 5 else f"of {row % 2}")
+    grouped = build(tmp_path, group=3)
+    with pytest.raises(ConfigError, match=r"image 5 .* has another caption than the first"):
+        grouped.with_tokenizer(Bytes(context=16), "data.sources.made")
+    assert build(tmp_path).with_tokenizer(Bytes(context=16), "data.sources.made").tokenizer
+
+
 def test_a_store_that_changes_under_a_run_is_noticed(tmp_path):
     def add(count):
         with store.Writer(tmp_path) as writer:

@@ -4,12 +4,14 @@ where torch and diffusers are installed, the whole way with a tiny pipeline of r
 import argparse
 import io
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data import store
 from jaxfdsl.text_to_image import captions, command, pipeline
 from jaxfdsl.text_to_image.produce import Order, part_of, produce
 
@@ -17,8 +19,8 @@ from jaxfdsl.text_to_image.produce import Order, part_of, produce
 class Kept:
     """A writer that keeps what it is given in memory."""
 
-    def __init__(self, done=0):
-        self.done, self.rows = done, []
+    def __init__(self):
+        self.rows = []
 
     def add(self, image, **fields):
         self.rows.append({"image": image, **fields})
@@ -33,11 +35,9 @@ def stand_in(texts, seeds):
 
 
 def made(order, done=0, batch=4):
-    writer = Kept(done)
-    counts = list(
-        produce(stand_in, order, writer, batch=batch, size=8, format="png", source="stand-in")
-    )
-    return writer.rows, counts
+    writer = Kept()
+    how = {"batch": batch, "size": 8, "format": "png", "source": "stand-in", "start": done}
+    return writer.rows, list(produce(stand_in, order, writer, **how))
 
 
 def test_every_caption_gets_every_seed_once():
@@ -64,6 +64,45 @@ def test_parts_make_all_captions_once():
 def test_an_image_does_not_hang_on_its_batch():
     order = Order(["a", "bb", "ccc"], (0, 1, 2))
     assert made(order, batch=2)[0] == made(order, batch=9)[0]
+
+
+class Flagging(pipeline.Diffusion):
+    """A model whose checker flags all images of "bb", and the first of the others."""
+
+    def __init__(self, settings, made=None):
+        self.settings = settings
+
+    card: ClassVar = {"generator": "stand-in", "guidance": 2.0}
+
+    def _draw(self, captions, seeds, again):
+        return stand_in(captions, seeds), [text == "bb" or again < 1 for text in captions]
+
+
+def test_what_the_checker_always_flags_is_left_out_and_stops_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "Diffusion", Flagging)
+    options = asked("stand-in", tmp_path, batch=1, shard_images=1)
+    (tmp_path / "captions.txt").write_text("a\nbb\nccc\n")
+
+    def stopped(self, captions, seeds, again):
+        if captions[0] == "ccc":
+            raise KeyboardInterrupt
+        return Flagging._draw(self, captions, seeds, again)
+
+    killed = type("Killed", (Flagging,), {"_draw": stopped})
+    monkeypatch.setattr(command, "Diffusion", killed)
+    with pytest.raises(KeyboardInterrupt):
+        command.run(options)
+    monkeypatch.setattr(command, "Diffusion", Flagging)
+    command.run(options)
+    assert "2 were left out: the model's own checker flags them" in capsys.readouterr().out
+    held = store.open(str(tmp_path / "store"))
+    assert held.captions(np.arange(4)) == ["a", "a", "ccc", "ccc"]
+    assert held.column("group").tolist() == [0, 0, 2, 2] and len(held) == 4
+    assert held.column("seed").tolist() == [0, 1, 0, 1]
+    command.run(options)  # is whole already
+    assert len(store.open(str(tmp_path / "store"))) == 4
+    with pytest.raises(ConfigError, match="stored_format"):
+        command.run(argparse.Namespace(**{**vars(options), "format": "jpeg"}))
 
 
 def test_noise_is_of_caption_and_seed():
@@ -188,8 +227,6 @@ def asked(tiny, tmp_path, **changes):
 
 @pytest.mark.filterwarnings("default")
 def test_the_whole_way_from_captions_to_a_store(tiny, tmp_path, capsys):
-    from jaxfdsl.data import store
-
     command.run(asked(tiny, tmp_path))
     held = store.open(str(tmp_path / "store"))
     assert held.captions(np.arange(6)) == ["a fern"] * 2 + ["a tree"] * 2 + ["a leaf"] * 2

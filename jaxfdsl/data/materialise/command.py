@@ -43,6 +43,11 @@ def run(options: Any) -> None:
 def _with_beam(options: Any, arguments: dict[str, Any], asked: dict[str, Any]) -> Manifest:
     if options.to != "tfds":
         raise ConfigError(f"--beam writes TFDS's layout, not {options.to}: type --to tfds.")
+    if not any(one.strip().lstrip("-").startswith("runner=") for one in options.beam.split(",")):
+        raise ConfigError(  # Beam would leave a misspelt option out, and draw on this machine
+            f"--beam={options.beam} names no runner: type runner=DirectRunner, which is this "
+            "machine, or runner=DataflowRunner,project=... and the like."
+        )
     try:
         from jaxfdsl.data.materialise import beam
     except ModuleNotFoundError as error:

@@ -96,8 +96,24 @@ class StoreSource(stored.StoredSource):
                 f"of {len(self.records)} images: type the path of a store with captions, or keep "
                 f"those that have one: jaxfdsl store index {self.records.path} --captioned."
             )
+        if self.group.size > 1:
+            self._check_one_caption(field)
         targets = tuple(dict.fromkeys((*self.targets, "tokens")))
         return dataclasses.replace(self, tokenizer=tokenizer, targets=targets)
+
+    def _check_one_caption(self, field: str) -> None:
+        """The tower reads one caption a group: refuses groups whose images have several."""
+        made, numbers = self._groups, np.asarray(self.records.column("caption"))
+        own = numbers[self._select(made.places(np.arange(made.starts[-1])))]
+        first = np.repeat(own[made.starts[:-1]], made.counts)
+        odd = np.flatnonzero(own != first)
+        if len(odd):
+            rows = self._select(made.places(odd[:1]))
+            raise ConfigError(
+                f"{field}: {self.records.where(int(rows[0]))} has another caption than the first "
+                "image of its group, and objective.align reads one caption a group: type "
+                "--config.data.group_by=image, or make the store with one group a caption."
+            )
 
     def rows(
         self, positions: Int64[np.ndarray, " n"], samples: Int64[np.ndarray, " n"] | None = None
