@@ -18,6 +18,8 @@ captions that are new as well: so few captions teach which is which, and next to
 their numbers mean.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as c
@@ -40,7 +42,7 @@ def get_config() -> ConfigDict:
     config.objective.contrast.weight = 1.0
     config.objective.align.weight = 1.0
     config.data.group_size = 4
-    shape = {"num_classes": 64, "instances": 0, "size": 32}
+    shape: dict[str, Any] = {"num_classes": 64, "instances": 0, "size": 32}
     options = {**OPTIONS, "num_points": 4000}
     config.data.sources.fractals = c.formula_source("fractaldb", **shape, options=options)
     seen = config.data.sources.fractals

@@ -5,7 +5,7 @@ somebody edited brings whole groups. Fields that are not known are looked at in 
 """
 
 import inspect
-import math
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -117,7 +117,7 @@ def _check_value(value: Any, example: Any, name: str) -> None:
             like = isinstance(value, (int, float) if kind is float else kind)
             if not like or isinstance(value, bool) != (kind is bool):
                 _refuse(value, name, f"{words}, such as {example!r}")
-            if kind is float and math.isnan(value):
+            if kind is float and not abs(value) <= sys.float_info.max:  # NaN, or 400 digits
                 _refuse(value, name, f"{words}, such as {example!r}")
             return
 

@@ -95,9 +95,12 @@ def _as_typed_here(sentence: str) -> str:
 
 def _write(path: Any, step: int, found: dict[str, float]) -> None:
     """Adds values to the file; what was there under other names and steps stays."""
-    known = json.loads(path.read_text()) if path.exists() else {}
-    known[str(step)] = {**known.get(str(step), {}), **found}
-    ordered = {key: known[key] for key in sorted(known, key=int)}
+    try:
+        known = json.loads(path.read_text()) if path.exists() else {}
+        known[str(step)] = {**known.get(str(step), {}), **found}
+        ordered = {key: known[key] for key in sorted(known, key=int)}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise OSError(f"{path} is not as this program writes it: move it away.") from error
     beside = path.with_name(f"{path.name}.tmp")
     beside.write_text(json.dumps(ordered, indent=2) + "\n")
     beside.replace(path)

@@ -92,18 +92,14 @@ def _read(workdir: epath.Path, step: int) -> tuple[int, dict[str, Any], Any]:
 def _results(workdir: epath.Path, step: int) -> dict[str, float]:
     """The evaluation of that very step, as the run wrote it."""
     found: dict[str, Any] = {}
-    path = workdir / writers.FILE
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:  # the last line of a run that was killed
-            continue
+    for line in writers.read(workdir):
         if line.get("step") == step:
             found |= line
     summary = workdir / "summary.json"
     if summary.exists():
-        told = json.loads(summary.read_text())
-        found |= told if told.get("steps") == step else {}
+        with contextlib.suppress(ValueError, AttributeError):  # a file that somebody edited
+            told = json.loads(summary.read_text())
+            found |= told if told.get("steps") == step else {}
     return {
         name: value
         for name, value in found.items()

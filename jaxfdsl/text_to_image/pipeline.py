@@ -38,8 +38,10 @@ class Settings:
         """Raises ConfigError for what no pipeline can do."""
         if self.steps < 1:
             raise ConfigError(f"--steps={self.steps}: type 1 or more.")
-        if not self.guidance >= 0:
-            raise ConfigError(f"--guidance={self.guidance}: type 0 or more; StableRep's is 2.")
+        if not self.guidance >= 1:  # diffusers takes what is below for 1
+            raise ConfigError(
+                f"--guidance={self.guidance}: type 1 (the caption alone) or more; StableRep's is 2."
+            )
         if self.size < 8 or self.size % 8:
             raise ConfigError(f"--size={self.size}: type a multiple of 8, as 512.")
         if self.scheduler not in ("ddim", "own"):

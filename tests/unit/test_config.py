@@ -275,3 +275,11 @@ def test_evaluations_of_an_older_run_get_the_fields_that_it_did_not_know():
     del tree["evals"]["probe"]["train"]
     with pytest.raises(c.ConfigError, match=r"evals.probe.train is missing: give it a source"):
         c.from_json(json.dumps(tree))
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "NaN", "Infinity"])
+def test_a_number_that_no_float_holds_is_refused_by_its_field(number):
+    usual, changed = ('"weight_decay": 0.05', f'"weight_decay": {number}')
+    text = c.to_json(c.default_config()).replace(usual, changed)
+    with pytest.raises(c.ConfigError, match=r"^optimizer\.weight_decay=.*: type a number"):
+        c.from_json(text)

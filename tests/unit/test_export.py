@@ -210,7 +210,8 @@ def test_what_cannot_be_known_is_called_unknown(first, tmp_path, capsys):
 def test_the_card_has_the_results_of_the_exported_step(first, tmp_path, capsys):
     shutil.copytree(first[0], tmp_path / "run")
     lines = ['{"step": 1, "train/loss": 2.0, "held_out/top1": 0.25}', '{"step": 2, "x/top1": 0.9}']
-    (tmp_path / "run/metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 1, "cut')
+    (tmp_path / "run/metrics.jsonl").write_text("\n".join(lines) + '\n[7]\n{"step": 1, "cut')
+    (tmp_path / "run/summary.json").write_text("{")
     _, card = export(capsys, tmp_path / "run", "--step", 1)
     assert "| held_out/top1 | 0.2500 |" in card and "0.9000" not in card and "loss" not in card
     assert '"width": 16' in card and '"learning_rate"' in card
