@@ -46,7 +46,6 @@ RUN = {  # what these examples tell; those of other verbs need data, or have a t
     "evaluate": "held_out/top1",
     "export": "Step 2 of runs/demo for timm",
     "prepare": "is ready: name='flowers'",
-    "doctor": "images/s of fractaldb-1k",
 }
 
 

@@ -17,7 +17,7 @@ train.run(load_config("demo", **small, **{{"evals.held_out.num_examples": 16}}),
 if {tfds_dir!r}:
     few = {{
         "data.data_dir": {tfds_dir!r}, "evals.test.num_examples": 16, "init_from": "drawn",
-        "data.sources.cifar10.num_examples": 64,
+        "data.sources.cifar10.num_examples": 64, "augment.rand_augment": "",  # long to compile
     }}
     train.run(load_config("finetune:cifar10", **small, **few), "real")
 roots = {{name.partition(".")[0] for name in sys.modules}}

@@ -92,10 +92,10 @@ def test_batch_norm_of_views_is_that_of_the_whole_batch_where_groups_span_device
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
-def run(shape):
-    """Losses of a tiny run on formulas, groups of 4 on devices of 2 rows, and what it draws."""
+def drawn(shape):
+    """What a tiny run on formulas draws, in groups of 4 on devices of 2 rows."""
     config = c.default_config()
-    config.update(batch_size=16, steps=10, draw="beside")  # one program for both uses
+    config.update(batch_size=16, steps=10, dtype="float32")
     config.mesh.update(dict(zip(sharding.AXES, shape, strict=True)))
     config.model.update(image_size=16, patch_size=8, width=16, depth=1, num_heads=2)
     config.model.projector.update(hidden=16, output=8, norm="batch")
@@ -108,23 +108,13 @@ def run(shape):
         "fractaldb-1k", num_classes=6, size=16, options=points, instances=8
     )
     parts = experiment.build(config, devices(shape))
-    state, key, metrics = parts.start(), jax.random.key(0), []
-    batch = parts.draw_batch(key, jnp.int32(0), rows_of(parts, 0), parts.tables)
-    for number in range(3):
-        state, made = parts.train_step(state, key, rows_of(parts, number), parts.tables)
-        metrics.append(jax.device_get(made))
-    return metrics, jax.device_get(batch)
+    batch = parts.draw_batch(jax.random.key(0), jnp.int32(0), rows_of(parts, 0), parts.tables)
+    return jax.device_get(batch)
 
 
-def test_a_run_on_eight_devices_is_that_of_one():
-    (expected, batch), (found, spread) = run(ONE), run(EIGHT)
+def test_groups_on_eight_devices_are_those_of_one():
+    batch, spread = drawn(ONE), drawn(EIGHT)
     np.testing.assert_array_equal(batch["group"], np.arange(16) // 4)
     for name, value in batch.items():
         np.testing.assert_array_equal(spread[name], value, err_msg=name)
     assert (batch["label"].reshape(4, 4) == batch["label"][::4, None]).all()
-    for one, other in zip(expected, found, strict=True):
-        for name, value in one.items():
-            np.testing.assert_allclose(other[name], value, rtol=2e-4, err_msg=name)
-    assert expected[0]["contrast_floor"] == pytest.approx(np.log(3), rel=1e-6)
-    total = expected[0]["contrast_loss"]
-    assert expected[0]["loss"] > total > np.log(3) and "top1" in expected[0]
