@@ -137,11 +137,11 @@ class Answers:
         return {}
 
 
-def serve() -> None:
+def serve(answers: Answers | None = None) -> None:
     """Answers requests from stdin on stdout; what libraries print goes to stderr."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    answers = Answers()
+    answers = answers or Answers()
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -155,12 +155,12 @@ def serve() -> None:
 class Torch:
     """A serving process, from another interpreter; its steps run while nothing runs here."""
 
-    def __init__(self, python: str):
+    def __init__(self, python: str, script: str = __file__):
         # OpenMP's threads would go on spinning while ours are timed.
         environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
         environment.pop("PYTHONPATH", None) if python != sys.executable else None
         self.process = subprocess.Popen(
-            [python, __file__, "--serve"],
+            [python, script, "--serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -53,7 +53,7 @@ def ours(model: DiTTransformer2DModel) -> dict:
     emb = "transformer_blocks.0.norm1.emb"
     table = state[f"{emb}.class_embedder.embedding_table.weight"]
     params = {
-        "patch_embed": {"kernel": patches, "bias": state["pos_embed.proj.bias"]},
+        "patches": {"kernel": patches, "bias": state["pos_embed.proj.bias"]},
         "time1": linear(f"{emb}.timestep_embedder.linear_1"),
         "time2": linear(f"{emb}.timestep_embedder.linear_2"),
         "cond_embed": {"kernel": table[:CLASSES]},

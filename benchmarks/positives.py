@@ -9,8 +9,8 @@ two views of one image, `pair` two instances of a category, `multi` four, and `s
 images of a category in the batch. Frozen features are judged on real CIFAR-10, which no arm saw: by
 nearest neighbours (k 20) and a linear probe, of all training and test images; paired seeds, with
 the 95 % t-interval of the difference to `simclr`. On synthetic images of captions SynCLR's paper
-(arXiv 2312.17742, table 8) has the order 63.6 (SimCLR), 71.9 (supervised), 75.3 (multi-positive),
-ImageNet top-1 of a linear probe.
+(arXiv 2312.17742) has the order 63.6 (SimCLR), 71.9 (supervised), 75.3 (multi-positive), ImageNet
+top-1 of a linear probe.
 
 `--preset gpu`: ViT-S/4 at 32 pixels, 21,000 categories, 10,000 steps of 1,024 images; not run here.
 `--preset cpu` is small enough for two cores, and has little power: see RESULTS.md. Killed, the same

@@ -18,12 +18,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import config_path
-from jaxfdsl.costs import flops
+from jaxfdsl import config_path, experiment, latents
+from jaxfdsl.costs import flops, images, plan
 from jaxfdsl.costs.devices import KINDS
 from jaxfdsl.costs.images import images_of
 from jaxfdsl.costs.reached import expected
-from jaxfdsl.models import vit
+from jaxfdsl.models import denoiser, vit
 from jaxfdsl.models.projector import Projection
 from jaxfdsl.models.text import TextDesign
 
@@ -44,10 +44,14 @@ def recipes() -> Iterator[tuple[str, str, str]]:
             yield recipe + takes, "", doc
 
 
-def design_of(config: ConfigDict) -> vit.Design:
+def design_of(config: ConfigDict) -> vit.Design | denoiser.Design:
     """The model with its projector and its projection for captions, or with the head of one token
-    and all sources' classes."""
+    and all sources' classes; or a denoiser."""
     objective, heads = config.objective, {}
+    if objective.denoise.weight:
+        told = images.batches_of(config).condition
+        at = latents.side_and_channels(config, plan.PUBLISHED)
+        return experiment.denoiser_design(config, told.size, "bfloat16", *at)
     if objective.contrast.weight:
         heads["projector"] = Projection(**config.model.projector)
     if objective.align.weight:
@@ -84,14 +88,14 @@ def published(doc: str, name: str) -> str:
 
 def row(typed: str, name: str, doc: str) -> str:
     config = config_path.load_config(typed.removesuffix(":NAME"))
-    images = [images_of(entry) for entry in config.data.sources.values()]
-    steps = config_lib.total_steps(config, max(0, *(i.number for i in images)) or None)
+    shown = [images_of(entry) for entry in config.data.sources.values()]
+    steps = config_lib.total_steps(config, max(0, *(i.number for i in shown)) or None)
     design = design_of(config)
     image = flops.training(design, text_of(config)) / expected(design, "gpu").value
     run = image * steps * config.batch_size
     cost = [rounded(run / KINDS[name].peak / 3600) for name in DEVICES.values()]
     what = doc.partition("\n")[0].rstrip(".")
-    cells = [" + ".join(map(str, images)), f"{steps:,}", f"{config.batch_size:,}", *cost]
+    cells = [" + ".join(map(str, shown)), f"{steps:,}", f"{config.batch_size:,}", *cost]
     cells += [published(doc, name), what]
     return f"| `{typed.removeprefix('configs/')}` | {' | '.join(cells)} |"
 

@@ -67,12 +67,13 @@ def search(options: argparse.Namespace) -> None:
         whole_file.written(options.out) as file,
         terminal.progress(options.classes, desc="found", unit="categories") as bar,
     ):
-        numbers = catalog.search(
-            family,
-            options.classes,
-            options.seed,
-            progress=lambda found, _: bar.update(found - bar.n),
-        )
+        with terminal.as_typed():
+            numbers = catalog.search(
+                family,
+                options.classes,
+                options.seed,
+                progress=lambda found, _: bar.update(found - bar.n),
+            )
         categories.save(file, categories.from_numbers(family, numbers))
     print(f"{options.classes} categories of {options.family}, seed {options.seed}: {options.out}")
 

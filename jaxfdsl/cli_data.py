@@ -52,7 +52,7 @@ def prepare(options: argparse.Namespace) -> None:
 
 @_verb(
     "jaxfdsl materialise fractaldb-1k --to folder --classes 4 --instances 5 --size 32 --out DIR",
-    option("name", help="a data set, such as exfractaldb-1k"),
+    option("name", help="a data set, such as exfractaldb-1k, or the workdir of a denoiser's run"),
     option("--to", required=True, help=", ".join(TARGETS)),
     option("--out", required=True, help="a new folder, or one that was not finished"),
     option("--classes", type=int, help="only the first so many categories"),
@@ -61,17 +61,44 @@ def prepare(options: argparse.Namespace) -> None:
     option("--shard_images", type=int, default=SHARD_IMAGES, help="in a file"),
     option("--beam", default="", metavar="OPTIONS", help="by a runner: runner=FlinkRunner,..."),
     option("--option", action="append", default=[], metavar="NAME=VALUE", help="of the family"),
+    option("--recipes", help="of a run: labels, data, STORE, STORE:rep:NAME or FILE.npz"),
+    option("--images", type=int, help="of a run: how many; default: one a recipe"),
+    option("--guidance", type=float, help="of a run: 1 is none, and the default"),
+    option("--sample_steps", type=int, help="of a run: default 25"),
+    option("--method", help="of a run: heun, the default, or euler"),
+    option("--weaker", help="of a run: autoguidance by another step of it, or by another workdir"),
+    option("--step", type=int, help="of a run: which checkpoint; default: the newest"),
+    option("--batch", type=int, help="of a run: images at once; default: 64, on a GPU 256"),
+    option("--licence", help="of a run: of the images; default: that of its data"),
     stopped=_GOES_ON,
 )
 def materialise(options: argparse.Namespace) -> None:
-    """Write a formula data set as files, for PyTorch or TFDS.
+    """Write a formula data set, or samples of a denoiser, as files.
 
-    As WebDataset, Parquet, TFDS, array_record, an image folder or a store. After a kill, type
-    the same command again: finished files are kept. DIR/README.md has the lines that load what
-    was written, DIR/manifest.json the sha256 of each file.
+    As WebDataset, Parquet, TFDS, array_record, an image folder or a store, for PyTorch or TFDS.
+    DIR/README.md has the lines that load what was written, DIR/manifest.json the sha256 of each
+    file.
+
+      jaxfdsl materialise RUN --recipes data --images 50000 --to store --out DIR
+          samples of a run with objective.denoise, one of each recipe, then the
+          next of each: image i is a function of the checkpoint, the recipe and
+          the seed. A larger --images goes on with a set. Recipes are the classes
+          (labels), what RUN was told of its own training images (data) or of a
+          store's, each once (STORE@INDEX: those of an index list), or vectors
+          that jaxfdsl represent made
+
+    After a kill, type the same command again: what is finished is kept.
     """
+    from jaxfdsl.diffusion import settings
+
+    if settings.is_run(options.name):
+        from jaxfdsl.diffusion import command as of_runs
+
+        of_runs.run(options)
+        return
     from jaxfdsl.data.materialise import command
 
+    settings.refuse(options)
     command.run(options)
 
 
@@ -148,12 +175,97 @@ def store(options: argparse.Namespace) -> None:
 
 
 @_verb(
+    "jaxfdsl embed tfds:cifar10 --encoder runs/contrast --name ours --data_dir data",
+    option("data", metavar="DATA", help="a store's folder, or tfds:NAME"),
+    option("--encoder", default="", help="weights or a run's workdir; pixels:8; oracle"),
+    option("--name", required=True, help="of the column: rep:NAME, or cluster:NAME"),
+    option("--split", default="train", help="of tfds"),
+    option("--data_dir", default="", help="of tfds; default $TFDS_DATA_DIR"),
+    option("--label", default="label", help="of tfds: the class feature"),
+    option("--batch", type=at_least(1), default=256, help="images on the devices at once"),
+    option("--flip", action="store_true", help="the mean with the mirror image's vector"),
+    option("--max_corrupt", type=float, default=0.0, help="share of images that may be broken"),
+    option("--replace", action="store_true", help="a column of that name that is there"),
+    option("--clusters", type=at_least(0), default=0, help="so many, by k-means of --of"),
+    option("--of", default="", metavar="rep:NAME", help="the column to cluster"),
+    option("--seed", type=at_least(0), default=0, help="of the clusters"),
+    stopped="finished parts are kept: the same command goes on.",
+)
+def embed(options: argparse.Namespace) -> None:
+    """Write what an encoder sees in each image, as a column.
+
+      jaxfdsl embed STORE --encoder runs/contrast --name ours
+          rep:ours, a vector an image, with its mean and deviation
+      jaxfdsl embed STORE --clusters 1000 --of rep:ours --name ours-k1000
+          cluster:ours-k1000, a number an image, by k-means of that column,
+          standardised
+
+    Images are centre-cropped. Columns lie in STORE/rep and STORE/cluster, or in the TFDS data's
+    folder as rep/SPLIT-NAME.npy. The encoder "pixels:8" is the image at 8x8 pixels, "oracle" the
+    formula's parameters, of a store that materialise drew.
+    """
+    from jaxfdsl.representations import command
+
+    command.run(options)
+
+
+@_verb(
+    "jaxfdsl represent flowers --rep dinov2 --by interpolate --count 5000 --out mixed.npz",
+    option("store", metavar="STORE", help="or tfds:NAME"),
+    option("--rep", required=True, metavar="NAME", help="the column rep:NAME that embed wrote"),
+    option("--by", required=True, help="rdm, gaussian, interpolate or perturb"),
+    option("--count", type=at_least(1), required=True, help="vectors to make"),
+    option("--per_class", action="store_true", help="so many of each class; else as the data"),
+    option("--ignore_labels", action="store_true", help="one distribution, vectors without label"),
+    option("--index", default="", metavar="NAME", help="only these images of the store"),
+    option("--seed", type=at_least(0), default=0),
+    option("--out", required=True, metavar="FILE.npz", help="for materialise --recipes"),
+    option("--sigma", type=float, help="of perturb, in standard deviations (default .1)"),
+    option("--components", type=float, help="of gaussian: a share below 1 (.95), or a number"),
+    option("--model", default="", metavar="FILE", help="of rdm: a trained one"),
+    option("--steps", type=int, help="of rdm: of sampling (250)"),
+    option("--epochs", type=at_least(1), help="of rdm: of training (200)"),
+    option("--width", type=at_least(2), help="of rdm (1536)"),
+    option("--blocks", type=at_least(1), help="of rdm (12)"),
+    option("--dropout", type=float, help="of rdm (0)"),
+    option("--batch", type=at_least(1), help="of rdm (512)"),
+    option("--learning_rate", type=float, help="of rdm (5.12e-4 at any batch)"),
+    option("--split", default="train", help="of tfds:NAME"),
+    option("--data_dir", default="", help="of tfds:NAME"),
+    stopped="unfinished training of rdm is kept: the same command goes on.",
+)
+def represent(options: argparse.Namespace) -> None:
+    """Make representations that no image has, to make images from.
+
+      rdm          RCG's generator, a diffusion model of the vectors; trained first
+                   and kept beside FILE.npz, unless --model names one
+      gaussian     a normal distribution a class, in the space of principal axes
+      interpolate  between two images of one class
+      perturb      an image's vector and noise
+
+    FILE.npz holds column, label, parents (rows of the store, -1: none) and made_by.
+    """
+    from jaxfdsl.representations import represent as represent_lib
+
+    represent_lib.run(options)
+
+
+@_verb(
     "jaxfdsl select cc12m --by agreement --model runs/plus --per caption --out best",
     option("store"),
-    option("--by", required=True, help="score:NAME, a column of the store, or agreement"),
+    option("--by", required=True, help="score:NAME, a column of the store, or one below"),
     option("--model", default="", help="of agreement: the workdir of a run that has align"),
+    option("--rep", default="", metavar="NAME", help="the column rep:NAME that embed wrote"),
+    option("--real", default="", metavar="STORE", help="real images with rep:NAME, or tfds:NAME"),
+    option("--real_index", default="", metavar="NAME", help="only these images of --real"),
+    option("--split", default="train", help="of tfds:NAME"),
+    option("--data_dir", default="", help="of tfds:NAME"),
+    option("--k", type=at_least(1), default=5, help="neighbours of label_agreement, density"),
+    option("--metric", default="euclidean", help="of the neighbours, or cosine"),
     option("--keep", type=float, default=0.5, help="share of the images"),
     option("--per", default="all", help="the same share of each class, of each caption, or of all"),
+    option("--worst", action="store_true", help="as many of the worst, to compare with"),
+    option("--random", type=at_least(0), metavar="SEED", help="as many, whatever their score"),
     option("--out", required=True, help="the name of the index list"),
     stopped="finished parts of the score are kept: the same command goes on.",
 )
@@ -161,9 +273,43 @@ def select(options: argparse.Namespace) -> None:
     """List the best images of a store by a score.
 
     Writes STORE/index/OUT.npy, for store_source(path, index=OUT), and OUT.png with the best and
-    the worst images. Agreement is the cosine of an image's and its caption's embeddings, kept as
-    the column score:agreement.
+    the worst images. Scores that are made here are kept as columns, score:agreement or
+    score:NAME-novelty, and not made twice:
+
+      agreement        cosine of an image's and its caption's embeddings (--model)
+      faithfulness     cosine of rep:NAME and rep:asked, which conditioned the image
+      label_agreement  share of its k nearest real images that have its label
+      density          minus the mean distance to its k nearest real images
+      novelty          distance to the nearest real image: against copies
+      duplicates       distance to the nearest other image of the store
     """
     from jaxfdsl.select import command
+
+    command.run(options)
+
+
+@_verb(
+    "jaxfdsl judge made --real flowers --rep dinov2 --real_index trained_on",
+    option("store", help="the made images, with the column rep:NAME"),
+    option("--real", required=True, metavar="STORE", help="images trained on, or tfds:NAME"),
+    option("--rep", required=True, metavar="NAME", help="the column rep:NAME that embed wrote"),
+    option("--held_out", default="", metavar="STORE", help="not trained on, or tfds:NAME"),
+    option("--index", default="", metavar="NAME", help="only these images of the store"),
+    option("--real_index", default="", metavar="NAME", help="trained on: the others are held out"),
+    option("--split", default="train", help="of --real tfds:NAME"),
+    option("--held_out_split", default="test", help="of --held_out tfds:NAME"),
+    option("--data_dir", default="", help="of tfds:NAME"),
+    option("--k", type=at_least(1), default=3, help="neighbours of precision and recall"),
+    option("--k_density", type=at_least(1), default=5, help="of density, coverage, labels"),
+    option("--per_class", action="store_true", help="within each class too"),
+)
+def judge(options: argparse.Namespace) -> None:
+    """Measure how near a made set is to real images.
+
+    Frechet and kernel distance, precision, recall, density, coverage, label agreement and distances
+    to the nearest image trained on, in the space of one encoder; held-out real images are measured
+    beside it. Printed, and kept in STORE/judge.json under NAME or NAME@INDEX.
+    """
+    from jaxfdsl.judge import command
 
     command.run(options)

@@ -18,6 +18,8 @@ from jaxfdsl.config_entries import (
     PROMPTS,
     SOURCES,
     accuracy_eval,
+    denoising_eval,
+    diffusion_source,
     few_shot_eval,
     folder_source,
     formula_source,
@@ -40,6 +42,8 @@ __all__ = [  # what recipes and callers take from here, entries included
     "ConfigError",
     "accuracy_eval",
     "default_config",
+    "denoising_eval",
+    "diffusion_source",
     "few_shot_eval",
     "folder_source",
     "formula_source",
@@ -127,6 +131,11 @@ def default_config() -> ConfigDict:
                 "weight": 0.0,
                 "tokenizer": "",  # path of CLIP's tokenizer.json; "": bytes
             },
+            "denoise": {  # flow matching: the model is a denoiser, and learns nothing else
+                "weight": 0.0,
+                "times": "uniform",  # or "logit_normal"
+                "hidden": 0.1,  # share of the conditions that the model does not see
+            },
         }
     )
     config.data = ConfigDict(
@@ -138,6 +147,10 @@ def default_config() -> ConfigDict:
             "repeats": 1,  # views of an image in its batch: repeated augmentation
             "group_size": 1,  # images that belong together; an epoch counts each of them
             "group_by": "recipe",  # a category's instances, a caption's images; "image": its views
+            # What a denoiser is told of an image: "label", "rep:NAME", "rep:NAME+label" and
+            # "cluster:NAME" (columns that `jaxfdsl embed` wrote), "recipe" (a formula's
+            # parameters), "none".
+            "condition": "",
             "max_corrupt": 0.01,  # share of a source's images that may be unreadable
             "num_workers": -1,  # processes that decode; 0: threads alone; -1: what the machine has
             "prefetch": 2,
@@ -191,6 +204,7 @@ def _model() -> ConfigDict:
             "scan_blocks": False,
             "remat": "none",
             "attention": "auto",  # or "xla", "cudnn"
+            "autoencoder": "",  # a published VAE's folder or file: what a denoiser works in
         }
     )
 
@@ -316,7 +330,14 @@ def data_identity(config: ConfigDict, datasets: Mapping[str, Any]) -> dict[str, 
     """
     identity: dict[str, Any] = {"seed": config.seed, "batch_size": config.batch_size}
     usual = default_config().data
-    for key in ("phase_starts", "repeats", "label_space", "group_size", "group_by"):
+    for key in (
+        "phase_starts",
+        "repeats",
+        "label_space",
+        "group_size",
+        "group_by",
+        "condition",
+    ):
         if config.data[key] != usual[key]:
             identity[f"data.{key}"] = config.data[key]
     entries = json.loads(to_json(config))["data"]["sources"]
@@ -325,7 +346,7 @@ def data_identity(config: ConfigDict, datasets: Mapping[str, Any]) -> dict[str, 
         for key, value in {**entry, "fingerprint": fingerprint}.items():
             if key == "instances":  # -1 stands for what the name means
                 value = getattr(getattr(datasets[name], "dataset", None), key, value) or 0
-            if key not in ("data_dir", "path", "table", "classes", "draw_on"):
+            if key not in ("data_dir", "path", "table", "classes", "draw_on", "recipes", "weaker"):
                 identity[f"data.sources.{name}.{key}"] = value
     return identity
 

@@ -151,6 +151,28 @@ def store_source(
     return ConfigDict({**own, **_stored(size, classes, num_examples, skip_examples, share)})
 
 
+def diffusion_source(
+    path: str = "",
+    *,
+    recipes: str = "",
+    images: int = 0,
+    guidance: float = 1.0,
+    steps: int = 25,
+    method: str = "heun",
+    weaker: str = "",
+    share: Share = 1.0,
+) -> ConfigDict:
+    """Samples of the denoiser of the run at `path`, made inside the training step.
+
+    `recipes`, `guidance`, `steps`, `method` and `weaker` are those of `jaxfdsl materialise`, and so
+    are the images; `images` 0 is without end: new seeds each round. With `data.group_size` m above
+    1 and `data.group_by` "recipe", m images of a recipe stand side by side.
+    """
+    own = {"kind": "diffusion", "path": path, "recipes": recipes, "images": images}
+    how = {"guidance": float(guidance), "steps": steps, "method": method, "weaker": weaker}
+    return ConfigDict({**own, **how, "share": _share(share)})
+
+
 def _stored(
     size: int, classes: str, num_examples: int, skip_examples: int, share: Share
 ) -> dict[str, Any]:
@@ -199,6 +221,18 @@ def segmentation_eval(
 ) -> ConfigDict:
     """Mean IoU, pixel accuracy and loss on a source with masks, at the model's image size."""
     return _eval("segmentation", source, num_examples, batch_size, crop_fraction)
+
+
+def denoising_eval(
+    source: ConfigDict,
+    *,
+    num_examples: int = 0,
+    batch_size: int = 0,
+    crop_fraction: float = 1.0,
+) -> ConfigDict:
+    """The loss of `objective.denoise` on a source, with the same noise each time and times spread
+    evenly from image to noise."""
+    return _eval("denoising", source, num_examples, batch_size, crop_fraction)
 
 
 def mean_average_precision_eval(
@@ -347,11 +381,13 @@ SOURCES: Mapping[str, Callable[..., ConfigDict]] = {
     "folder": folder_source,
     "parquet": parquet_source,
     "store": store_source,
+    "diffusion": diffusion_source,
 }
 EVALS: Mapping[str, Callable[..., ConfigDict]] = {
     "accuracy": accuracy_eval,
     "segmentation": segmentation_eval,
     "mean_average_precision": mean_average_precision_eval,
+    "denoising": denoising_eval,
     "knn": knn_eval,
     "linear_probe": linear_probe_eval,
     "few_shot": few_shot_eval,

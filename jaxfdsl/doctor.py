@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from jaxfdsl import __version__, compile_cache, dryrun, experiment, generators
+from jaxfdsl import __version__, compile_cache, dryrun, experiment, generators, terminal
 from jaxfdsl import config as config_lib
 from jaxfdsl.costs import devices, flops, page, reached
 from jaxfdsl.data import decode
@@ -32,9 +32,10 @@ SPARE = 1.2  # how much faster than the model the host should be
 def lines(name: str = "exfractaldb-1k", images: int = 64, data_dir: str = "") -> Iterator[str]:
     """The page, a line at a time as it becomes known; draws `images` of the data set `name`.
 
-    Raises ValueError for an unknown name; whatever the machine lacks is said, not raised.
+    Raises ConfigError for an unknown name; whatever the machine lacks is said, not raised.
     """
-    generators.load(name)  # a mistake is told before the page
+    with terminal.as_typed():
+        generators.load(name)  # a mistake is told before the page
     yield from _versions()
     yield from _devices()
     yield from _choices()

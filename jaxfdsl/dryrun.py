@@ -18,10 +18,21 @@ from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
-from jaxfdsl.costs import collectives, devices, drawing, flops, images, memory, plan, reached
+from jaxfdsl.costs import (
+    autoencoding,
+    collectives,
+    devices,
+    drawing,
+    flops,
+    images,
+    memory,
+    plan,
+    reached,
+)
 from jaxfdsl.costs.devices import Fleet, Kind
 from jaxfdsl.costs.plan import Plan
 from jaxfdsl.costs.reached import Share
+from jaxfdsl.models import denoiser
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +59,7 @@ class Report:
     remedies: list[str]
     flops: float  # of an image in training, by hand
     flops_lowered: float  # by XLA's count of the program as written
+    flops_encoding: float  # of an image by a frozen autoencoder, 0 without one
     collectives: dict[str, collectives.Traffic]
     mfu: Share
     peak: float  # FLOP/s of a device in the trunk's type
@@ -65,13 +77,18 @@ class Report:
         return work / (self.plan.fleet.count * self.peak * self.mfu.value)
 
     @property
+    def encoding_seconds(self) -> float:
+        """Of one step: the autoencoder's FLOP, at the model's share of the peak."""
+        return self.model_seconds * self.flops_encoding / self.flops
+
+    @property
     def drawing_seconds(self) -> float:
         """Of one step; 0 where it is not known."""
         return (self.drawing.seconds or 0.0) * self.plan.rows
 
     @property
     def step_seconds(self) -> float:
-        return self.model_seconds + self.drawing_seconds
+        return self.model_seconds + self.encoding_seconds + self.drawing_seconds
 
     @property
     def images_per_second(self) -> float:
@@ -119,13 +136,26 @@ def of_plan(made: Plan, mfu: float = 0.0) -> Report:
         peak_bytes=peak,
         remedies=[] if fits else list(memory.remedies(made, made.fleet.room)),
         flops=flops.training(made.design, made.text),
-        flops_lowered=flops.lowered(made.config.model, made.heads, made.text),
+        flops_lowered=_lowered(made),
+        flops_encoding=_encoding(made),
         collectives=collectives.of_step(made),
         mfu=Share(mfu, "as typed") if mfu else expected,
         peak=made.fleet.kind.peak_of(str(made.design.dtype)),
         drawing=drawing.expected(made),
         checkpoint=sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made.state)),
     )
+
+
+def _lowered(made: Plan) -> float:
+    if isinstance(made.design, denoiser.Design):
+        return flops.lowered_denoiser(made.design)
+    return flops.lowered(made.config.model, made.heads, made.text)
+
+
+def _encoding(made: Plan) -> float:
+    if made.autoencoder is None:
+        return 0.0
+    return autoencoding.encoding(made.autoencoder, made.config.model.image_size)
 
 
 def fleet(typed: str) -> Fleet:
@@ -180,7 +210,7 @@ def _leaves(made: Plan) -> list[Leaf]:
     for (path, leaf), laid in zip(paths, jax.tree.leaves(made.laid["params"]), strict=True):
         name = re.sub(r"^blocks_\d+/", "blocks/", "/".join(entry.key for entry in path))
         groups[name].append((leaf, laid))
-    first = ("patch_embed", "cls_token", "pos_embed", "blocks", "norm")
+    first = ("patch_embed", "patches", "cls_token", "pos_embed", "blocks", "norm")
     order = {name: i for i, name in enumerate(first)}
     names = sorted(groups, key=lambda name: order.get(name.partition("/")[0], len(order)))
     return [

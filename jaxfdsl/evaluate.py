@@ -63,6 +63,8 @@ def run(workdir: str, asked: Asked) -> None:
     import jax
     from etils import epath
 
+    from jaxfdsl.evals.features import TooFew
+
     if not workdir:
         raise ConfigError("evaluate needs a run: type jaxfdsl evaluate --workdir WORKDIR.")
     config = config_path.of_workdir(workdir)
@@ -80,14 +82,18 @@ def run(workdir: str, asked: Asked) -> None:
                     unwritten = error
     except ConfigError as error:
         raise ConfigError(_as_typed_here(str(error))) from error
+    except TooFew as error:
+        raise ConfigError(f"{asked.data or workdir}: {error}: type --data of others.") from error
     if unwritten:
         raise unwritten
 
 
 def _as_typed_here(sentence: str) -> str:
     """A sentence about a recipe's fields with this verb's options in their place."""
-    sentence = re.sub(r"(--config\.)?(evals\.\w+|(?<=--config\.)data)\.", "--", sentence)
-    for field, option in (("source.split", "test_split"), ("train.split", "train_split")):
+    sentence = re.sub(r"(--config\.)?(--data|evals\.\w+|(?<=--config\.)data)\.", "--", sentence)
+    sentence = re.sub(r"--(train\.|source\.)?path\b", "--data", sentence)
+    options = {"source.split": "test_split", "train.split": "train_split", "split": "test_split"}
+    for field, option in options.items():
         sentence = sentence.replace(f"--{field}", f"--{option}")
         sentence = sentence.replace(f"--{field.replace('split', 'index')}", f"--{option}")
     return sentence.replace("--templates_file", "--templates")
@@ -130,8 +136,11 @@ def _own(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
         raise ConfigError(
             f"{folder} holds no checkpoint{which}: type the workdir of a run that saved one."
         )
-    print(f"step {int(state['step'])} of {parts.total_steps}")
-    yield int(state["step"])
+    step = int(state["step"])
+    if parts.batches.tokenizer is not None:
+        _check_tokenizer(parts.batches.tokenizer, config, folder / str(step))
+    print(f"step {step} of {parts.total_steps}")
+    yield step
     params = state_lib.evaluated(state)
     for name, evaluator in parts.evaluators.items():
         yield from ((f"{name}/{metric}", value) for metric, value in evaluator(params))
@@ -154,6 +163,9 @@ def _on_data(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
         params, origin = checkpoint.load_params(one if asked.step else workdir)
     except FileNotFoundError as error:
         raise ConfigError(f"{error}: type the workdir of a run that saved one.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200] or repr(error)
+        raise ConfigError(f"{workdir} cannot be read ({reason}): type another --step.") from error
     mesh = sharding.make_mesh({"data": -1, "fsdp": 1, "tensor": 1})
     parts = sharding.batch_parts(mesh)
     with config.unlocked():
@@ -164,7 +176,7 @@ def _on_data(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
     _check_head(config.evals, params, workdir)
     built = evaluators.build(
         config,
-        model=model_of(config, params),
+        model=model_of(config, params, epath.Path(origin).parent),
         objectives={"classify": (1.0, Classify(pos_weight=config.objective.classify.pos_weight))},
         mesh=mesh,
         trained={},
@@ -177,9 +189,10 @@ def _on_data(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
         yield from ((f"{name}/{metric}", value) for metric, value in evaluator(params))
 
 
-def model_of(config: ConfigDict, params: Mapping[str, Any]) -> Any:
+def model_of(config: ConfigDict, params: Mapping[str, Any], saved: Any) -> Any:
     """The model of a run that has these parameters: the trunk, and the head and the text tower
-    where they are among them. The training data need not be there."""
+    where they are among them. The training data need not be there. Raises ConfigError where
+    captions would be read otherwise than in the training of `saved`, the checkpoint's folder."""
     from jaxfdsl import experiment, text_evaluators
     from jaxfdsl.models import text, vit
 
@@ -189,9 +202,24 @@ def model_of(config: ConfigDict, params: Mapping[str, Any]) -> Any:
     model = vit.build(config.model, heads, dtype)
     if "text" not in params:
         return model
-    vocabulary = text_evaluators.tokenizer_of(config).vocabulary
-    design = text.TextDesign(**config.model.text, vocabulary=vocabulary, dtype=dtype)
+    tokenizer = text_evaluators.tokenizer_of(config)
+    _check_tokenizer(tokenizer, config, saved)
+    design = text.TextDesign(**config.model.text, vocabulary=tokenizer.vocabulary, dtype=dtype)
     return text.beside(model, text.build(design))
+
+
+def _check_tokenizer(tokenizer: Any, config: ConfigDict, saved: Any) -> None:
+    """By the metadata of the checkpoint in the folder `saved`."""
+    from jaxfdsl import checkpoint, text_evaluators
+
+    try:
+        data = checkpoint.load_meta(saved)["data"]
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise ConfigError(
+            f"{saved} does not say what it was trained with ({error}): type another --step."
+        ) from error
+    path = config.objective.align.tokenizer
+    text_evaluators.check_trained(tokenizer, data, str(saved), path)
 
 
 def _entries(asked: Asked) -> ConfigDict:
@@ -252,13 +280,15 @@ def _test_split(asked: Asked, kind: str, place: str) -> str:
     if asked.test_split or kind in _SPLITS:
         return asked.test_split
     usual = _TEST_SPLITS[1:] if place.startswith(_UNLABELLED_TEST) else _TEST_SPLITS
+    first = None
     for split in usual:
         try:
             sources.build(_source(asked, kind, place, split), seed=0, train=False, field="--data")
         except ConfigError as error:
-            first = error
+            first = first or error
         else:
             return split
+    assert first is not None
     raise first
 
 

@@ -15,15 +15,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import sharding, step, terminal, text_evaluators
+from jaxfdsl import denoise_evaluators, sharding, step, terminal, text_evaluators
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import augment, batches, join, sources
 from jaxfdsl.data.decode import View
 from jaxfdsl.data.sources import Rows, Source
-from jaxfdsl.evals import accuracy, few_shot, knn, linear_probe, segmentation
+from jaxfdsl.evals import accuracy, few_shot, knn, linear_probe, segmentation, sums
 from jaxfdsl.evals import mean_average_precision as mean_ap
 from jaxfdsl.evals.features import Features, Shared, TooFew, collect
 from jaxfdsl.models import vit
+from jaxfdsl.models.autoencoder import Autoencoder
 from jaxfdsl.validation import SCORED
 
 Evaluator = Callable[[Any], Iterator[tuple[str, float]]]  # of parameters, to (name, value)
@@ -33,6 +34,7 @@ SCORES: Mapping[str, Callable[..., Scores]] = {  # of an evaluation step, parame
     "accuracy": accuracy.evaluate,
     "segmentation": segmentation.evaluate,
     "mean_average_precision": mean_ap.evaluate,
+    "denoising": sums.mean_loss,
 }
 # Of training and test features; and the entry's fields that they need.
 ON_FEATURES: Mapping[str, tuple[Callable[..., Scores], tuple[str, ...]]] = {
@@ -59,6 +61,7 @@ class _Run:
     forward: Callable[[Any, jax.Array], jax.Array]  # of parameters and images, to features
     embed: Callable[[Any, jax.Array], jax.Array]  # to what is compared with captions
     shared: Shared
+    autoencoder: Autoencoder | None = None  # whose latents a denoiser sees
 
     def batches_of(self, source: Source, count: int, name: str) -> Iterator[Rows]:
         """This process's rows of the first `count` images, as global arrays."""
@@ -91,6 +94,7 @@ def build(
     objectives: step.Objectives,
     mesh: Mesh,
     trained: Mapping[str, Source],
+    autoencoder: Autoencoder | None = None,
 ) -> dict[str, Evaluator]:
     """The evaluations of a model that learns `objectives` from the sources `trained`, by name.
 
@@ -105,7 +109,7 @@ def build(
         )
 
     forward, embed = output("features"), output("image_embedding")
-    run = _Run(config, model, objectives, mesh, trained, forward, embed, Shared())
+    run = _Run(config, model, objectives, mesh, trained, forward, embed, Shared(), autoencoder)
     makers = dict.fromkeys(ON_FEATURES, _on_features) | dict.fromkeys(ON_CAPTIONS, _on_captions)
     return {
         name: makers.get(entry.kind, _scored)(run, name) for name, entry in config.evals.items()
@@ -116,17 +120,25 @@ def _scored(run: _Run, name: str) -> Evaluator:
     """An evaluation of what an objective trains."""
     entry, trains = run.config.evals[name], SCORED[run.config.evals[name].kind]
     source = _source(run.config, name, "source", entry.num_examples)
+    if trains == "denoise":
+        source = denoise_evaluators.conditioned(run.trained, source, f"evals.{name}")
     check_targets(f"evals.{name}.source", source, {trains: run.objectives[trains]})
     offset = _label_offset(run, name, source)
     multiple = entry.kind == "mean_average_precision"
+    fields, view, table = denoise_evaluators.in_latents(
+        lambda rows, table: join.moved_up(source.fields(rows, table), offset),
+        _view(run.config, entry.crop_fraction, source),
+        source.table,
+        run.autoencoder,
+    )
     compiled = step.make_eval_step(
         model=run.model,
         objective=mean_ap.Logits() if multiple else run.objectives[trains][1],
-        fields=lambda rows, table: join.moved_up(source.fields(rows, table), offset),
-        augment=_view(run.config, entry.crop_fraction, source),
+        fields=fields,
+        augment=view,
         mesh=run.mesh,
     )
-    table = jax.device_put(source.table, sharding.replicated(run.mesh))
+    table = jax.device_put(table, sharding.replicated(run.mesh))
 
     def evaluate(params: Any) -> Scores:
         rows = run.batches_of(source, entry.num_examples, name)

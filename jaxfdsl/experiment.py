@@ -12,16 +12,19 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import evaluators, optim, sharding, step
+from jaxfdsl import evaluators, latents, optim, sharding, step
 from jaxfdsl import state as state_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import augment, batches, plan
+from jaxfdsl.data.tokens import FIELD as TOKENIZER
 from jaxfdsl.evaluators import Evaluator
-from jaxfdsl.models import attention, text, vit
+from jaxfdsl.models import attention, denoiser, text, variants, vit
+from jaxfdsl.models.autoencoder import Autoencoder
 from jaxfdsl.models.projector import Projection
 from jaxfdsl.objectives.align import Align
 from jaxfdsl.objectives.classify import Classify
 from jaxfdsl.objectives.contrast import Contrast
+from jaxfdsl.objectives.denoise import Denoise
 from jaxfdsl.objectives.segment import Segment
 from jaxfdsl.state import State
 
@@ -41,12 +44,20 @@ class Experiment:
     train_step: Callable[..., Any]
     draw_batch: Callable[..., Any]  # (key, step, rows, tables) -> batch: a step's drawing alone
     tables: Any
+    autoencoder: Autoencoder | None  # its parameters are among the tables
     evaluators: dict[str, Evaluator]
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the data, flat; two runs with equal identities see equal images."""
-        return config_lib.data_identity(self.config, self.batches.sources)
+        """What decides the data, flat; two runs with equal identities see the same."""
+        identity = config_lib.data_identity(self.config, self.batches.sources)
+        if self.batches.condition is not None:
+            identity["data.condition.fingerprint"] = self.batches.condition.fingerprint
+        if self.batches.tokenizer is not None:
+            identity[TOKENIZER] = self.batches.tokenizer.identity
+        if self.autoencoder is not None:
+            identity[latents.TABLE] = self.autoencoder.digest
+        return identity
 
     def start(self) -> State:
         """A new state, made where it will lie."""
@@ -103,10 +114,16 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         lambda key: state_lib.create(model.init(key), optimizer, ema=ema > 0), jax.random.key(0)
     )
     laid = state_lib.shardings(state, mesh)
+    tables = jax.device_put(data.tables, sharding.replicated(mesh))
+    autoencoder = latents.opened(config, compute_dtype(config.dtype))
+    if autoencoder is not None:
+        weights = jax.device_put(autoencoder.params, sharding.replicated(mesh))
+        autoencoder = dataclasses.replace(autoencoder, params=weights)
+        tables[latents.TABLE] = weights
     draw_batch = step.make_draw_batch(
         data.fields,
         functools.partial(_crop, config),
-        functools.partial(_finish, config),
+        functools.partial(_finish, config, autoencoder),
         mesh,
     )
     train_step = step.make_train_step(
@@ -123,9 +140,13 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         beside=config.draw == "beside",
     )
     scored = evaluators.build(
-        config, model=model, objectives=objectives, mesh=mesh, trained=data.sources
+        config,
+        model=model,
+        objectives=objectives,
+        mesh=mesh,
+        trained=data.sources,
+        autoencoder=autoencoder,
     )
-    tables = jax.device_put(data.tables, sharding.replicated(mesh))
     return Experiment(
         config=config,
         mesh=mesh,
@@ -138,6 +159,7 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         train_step=train_step,
         draw_batch=draw_batch,
         tables=tables,
+        autoencoder=autoencoder,
         evaluators=scored,
     )
 
@@ -166,6 +188,8 @@ def objectives_of(
         made["contrast"] = _contrast(cfg.contrast, data, mesh)
     if cfg.align.weight:
         made["align"] = Align()
+    if cfg.denoise.weight:
+        made["denoise"] = Denoise(cfg.denoise.times, cfg.denoise.hidden)
     return {name: (cfg[name].weight, objective) for name, objective in made.items()}
 
 
@@ -188,17 +212,47 @@ def heads_of(
         "patch_head": data.num_classes + 1,  # 1: the background
         "projector": Projection(**config.model.projector, views=data.group.size),
         "image_projection": config.model.text.output,
+        "velocity": 3,  # channels, which a latent has more of: `denoiser_of`
     }
     return {objective.head: outputs[objective.head] for _, objective in objectives.values()}
 
 
 def model_of(config: ConfigDict, heads: dict[str, vit.Outputs], data: batches.Batches) -> vit.Model:
-    """The trunk with those heads, and the text tower where captions are compared with images."""
+    """The trunk with those heads, and the text tower where captions are compared with images; or a
+    denoiser."""
     dtype = compute_dtype(config.dtype)
+    if data.condition is not None:
+        return denoiser.as_model(denoiser_of(config, data.condition.size))
     model = vit.build(config.model, heads, dtype)
     if "image_projection" not in heads:
         return model
     return text.beside(model, text.build(text_design(config, data, dtype)))
+
+
+def denoiser_of(config: ConfigDict, cond_size: int) -> denoiser.Denoiser:
+    """The denoiser of a run's images or latents, told of each by `cond_size` numbers."""
+    at = latents.side_and_channels(config)
+    return denoiser.build(denoiser_design(config, cond_size, compute_dtype(config.dtype), *at))
+
+
+def denoiser_design(
+    config: ConfigDict, cond_size: int, dtype: Any, side: int, channels: int
+) -> denoiser.Design:
+    """That of a denoiser of what has this side and so many channels."""
+    cfg = config.model
+    size = variants.resolve(cfg.variant, cfg.width, cfg.depth, cfg.num_heads, cfg.mlp_ratio)
+    return denoiser.Design(
+        size=size,
+        image_size=side,
+        channels=channels,
+        patch_size=cfg.patch_size,
+        cond_size=cond_size,
+        output_channels=channels,
+        attention=cfg.attention,
+        scan_blocks=cfg.scan_blocks,
+        remat=cfg.remat,
+        dtype=jnp.dtype(dtype),
+    )
 
 
 def text_design(config: ConfigDict, data: batches.Batches, dtype: Any) -> text.TextDesign:
@@ -238,9 +292,17 @@ def _check_downsample(config: ConfigDict, data: batches.Batches) -> None:
             )
 
 
-def _finish(config: ConfigDict, batch: step.Batch, key: jax.Array, rows: jax.Array) -> step.Batch:
+def _finish(
+    config: ConfigDict,
+    autoencoder: Autoencoder | None,
+    batch: step.Batch,
+    key: jax.Array,
+    rows: jax.Array,
+    tables: Any,
+) -> step.Batch:
     """The joined batch as the model sees it, `rows` being its rows in the global batch."""
     batch = augment.finish(batch, key, config.augment, rows)
+    batch = latents.drawn(batch, key, rows, tables, autoencoder)
     size = config.data.group_size
     return {**batch, "group": rows // size} if size > 1 else batch
 

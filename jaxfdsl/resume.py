@@ -43,21 +43,26 @@ FREE = (
     "data.sources.*.path",
     "data.sources.*.table",
     "data.sources.*.classes",
+    "data.sources.*.recipes",  # places; what they hold is in the sources' fingerprints
+    "data.sources.*.weaker",
     "model.remat",
     "model.attention",
     "objective.contrast.block",
-    "objective.align.tokenizer",  # what the file says is in the sources' fingerprints
+    "objective.align.tokenizer",  # what the file says is in `Experiment.identity`
+    "model.autoencoder",  # likewise
 )
 PACKAGES = ("jaxfdsl", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def meta(run: Experiment) -> dict[str, Any]:
     """What a checkpoint says of the run that wrote it; `Keeper` adds `evaluation_due`."""
+    condition = run.batches.condition
     return {
         "config": json.loads(config_lib.to_json(run.config)),
         "data": run.identity,
         "total_steps": run.total_steps,
         "versions": versions(),
+        **({"condition": condition.describe()} if condition else {}),
     }
 
 

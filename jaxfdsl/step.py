@@ -26,7 +26,7 @@ Batch = dict[str, jax.Array]
 Rows = Any  # {source: {field: array}}, cut along the first axis
 Fields = Callable[..., Batch]  # of rows, tables and a `Batches.fields` crop
 Crop = Callable[[Batch, jax.Array, jax.Array], Batch]  # of a source's part, a key and row numbers
-Augment = Callable[[Batch, jax.Array, jax.Array], Batch]  # of the joined batch, likewise
+Augment = Callable[[Batch, jax.Array, jax.Array, Any], Batch]  # of all, likewise, and the tables
 Metrics = dict[str, jax.Array]
 Objectives = Mapping[str, tuple[float, Any]]  # {name: (weight, objective)}
 
@@ -35,8 +35,9 @@ def drawer(fields: Fields, crop: Crop, augment: Augment, mesh: Mesh) -> Callable
     """Returns draw(rows, tables, key) -> batch with float32 images, cut over the mesh by rows.
 
     `fields(rows, tables, crop)` sees one device's part. `crop` brings every source's images to one
-    size, `augment` works on the joined batch; both get a key and the numbers of their rows in the
-    global batch (of the source's own rows in `crop`), so that no result depends on the mesh.
+    size, `augment` works on the joined batch and sees the tables; both get a key and the numbers of
+    their rows in the global batch (of the source's own rows in `crop`), so that no result depends
+    on the mesh.
     """
 
     def shard(rows: Rows, tables: Any, key: jax.Array) -> Batch:
@@ -50,7 +51,7 @@ def drawer(fields: Fields, crop: Crop, augment: Augment, mesh: Mesh) -> Callable
         batch = dict(fields(rows, tables, crop_source))
         count = batch["image"].shape[0]
         with jax.named_scope("augment"):
-            return augment(batch, rest, place * count + jnp.arange(count))
+            return augment(batch, rest, place * count + jnp.arange(count), tables)
 
     specs = (sharding.batch_spec, P(), P())
     return jax.shard_map(
@@ -268,7 +269,7 @@ def make_eval_step(
 
     def eval_step(params: Any, rows: Rows, table: Any) -> dict[str, jax.Array]:
         batch = draw(rows, table)
-        outputs = model.apply(params, batch["image"], train=False)
+        outputs = model.apply(params, objective.evaluated(batch), train=False)
         return objective.counts(outputs, batch)
 
     return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))

@@ -126,15 +126,27 @@ def _heard() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def as_typed() -> Iterator[None]:
+    """Where what a user typed meets code that knows no `ConfigError`, as `generators` do: what it
+    refuses by a ValueError is for the user to mend, here and nowhere else."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+@contextlib.contextmanager
 def guarded() -> Iterator[None]:
     """Ends the program with one line and its exit code for what the user or the machine did.
 
-    Other exceptions are mistakes of this program and keep their traceback; Python's exit code for
-    them is `FAILED`.
+    Other exceptions, a ValueError that is no `ConfigError` among them, are mistakes of this program
+    and keep their traceback; Python's exit code for them is `FAILED`.
     """
     try:
         yield
-    except (ConfigError, ValueError) as error:
+    except ConfigError as error:
         fail(error)
         raise SystemExit(BAD_INPUT) from error
     except BrokenPipeError:  # `jaxfdsl doctor | head`: nobody reads on

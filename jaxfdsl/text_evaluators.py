@@ -30,7 +30,18 @@ Scores = Iterator[tuple[str, float]]
 def tokenizer_of(config: ConfigDict) -> Tokenizer:
     """That of `objective.align`; raises ConfigError for a file that cannot be read."""
     path, context = config.objective.align.tokenizer, config.model.text.context
-    return tokens.build(path, context, "objective.align.tokenizer")
+    return tokens.build(path, context, tokens.FIELD)
+
+
+def check_trained(tokenizer: Tokenizer, data: Mapping[str, Any], saved: str, path: str) -> None:
+    """Refuses, by ConfigError, another tokenizer than that of the training of a checkpoint, whose
+    metadata say `data`: ids would mean other words. What they do not say is not compared."""
+    there = data.get(tokens.FIELD, tokenizer.identity)
+    if there != tokenizer.identity:
+        raise ConfigError(
+            f"{tokens.FIELD}={path!r} is not what {saved} was trained with (that was {there[:8]}, "
+            f"this is {tokenizer.identity[:8]}): put that file back."
+        )
 
 
 def tower_of(tower: TextTower, mesh: Mesh) -> Tower:

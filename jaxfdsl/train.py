@@ -7,6 +7,7 @@ step late, so the device never waits for the host.
 
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -130,6 +131,7 @@ def _train(
         contextlib.closing(profile.Window(config, folder, say)) as window,
     ):
         keeper = Keeper(parts, saved, book.settle)
+        show = _samples(parts, folder)
         for step in range(start, total + 1):
             last, stop, new = step == total, preempted(step), step > start
             evaluation_due = (new or due) and _due(step, config.eval_every)
@@ -141,6 +143,7 @@ def _train(
             if evaluating:
                 with book.meter.paused("evaluation"), keeper.rescue(step, state):
                     results = evaluate(parts, state)
+                    show(state_lib.evaluated(state), step)
                     if new or due:  # else a run that was cut off after its last save wrote it
                         book.write(step, results)
                         saving |= saved.improves(results) and new
@@ -174,6 +177,16 @@ def _logbook(parts: Experiment, folder: epath.Path, start: int) -> Logbook:
         rows=parts.batches.rows,
         mfu_at_one=meter.mfu_at_one(parts),
     )
+
+
+def _samples(parts: Experiment, folder: epath.Path) -> Callable[[Any, int], None]:
+    """Draws what a denoiser of these parameters makes; nothing where there is none."""
+    if not (parts.config.report.gallery and parts.batches.condition):
+        return lambda params, step: None
+    from jaxfdsl.report import denoised
+
+    sheet = denoised.Samples(parts)
+    return lambda params, step: sheet.write(folder / "samples.png", params, step)
 
 
 def evaluate(parts: Experiment, state: State) -> dict[str, float]:

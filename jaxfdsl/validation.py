@@ -16,7 +16,9 @@ from jaxfdsl import config as config_lib
 from jaxfdsl import config_types
 from jaxfdsl.config import ConfigError, field
 from jaxfdsl.data.plan import in_groups, phase_counts
+from jaxfdsl.diffusion.settings import check_entry
 from jaxfdsl.models import variants
+from jaxfdsl.validation_denoise import check_denoise
 from jaxfdsl.validation_groups import check_groups
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -36,12 +38,14 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "data.group_by": ("recipe", "image"),
     "model.projector.norm": ("layer", "batch"),
     "objective.contrast.positives": ("group", "label"),
+    "objective.denoise.times": ("uniform", "logit_normal"),
 }
 # What each kind of evaluation scores; the others score features, which all models have.
 SCORED = {
     "accuracy": "classify",
     "segmentation": "segment",
     "mean_average_precision": "classify",
+    "denoising": "denoise",
     "zero_shot": "align",
     "retrieval": "align",
 }
@@ -50,6 +54,7 @@ MEASURED = {
     "accuracy": ("top1", "top5", "loss"),
     "segmentation": ("miou", "pixel_accuracy", "loss"),
     "mean_average_precision": ("map",),
+    "denoising": ("loss",),
     "zero_shot": ("top1", "top5"),
 }
 ABOVE_ZERO = (
@@ -65,6 +70,7 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 BELOW_ONE = (
     "model.drop_path", "objective.classify.label_smoothing", "optimizer.ema", "data.max_corrupt",
+    "objective.denoise.hidden",
 )  # fmt: skip
 RISING = ("augment.crop_scale", "augment.crop_ratio")
 
@@ -77,6 +83,7 @@ def check(config: ConfigDict, *, num_devices: int, num_processes: int = 1) -> No
     _check_values(config)
     _check_objectives(config)
     check_groups(config)
+    check_denoise(config)
     _check_best_metric(config)
     _check_augment(config)
     _check_length(config)
@@ -134,6 +141,8 @@ def _check_source(entry: ConfigDict, name: str) -> None:
         close = _closest(kind, config_lib.SOURCES)
         raise ConfigError(f"{name}.kind={kind!r} is not known: type {close}.")
     example = config_lib.SOURCES[kind]()
+    if kind == "diffusion":
+        check_entry(entry, name)
     if kind == "formula":
         example.options = entry.get("options", {})
         for key in example.options:

@@ -89,8 +89,7 @@ class _Top(Parser):
             (
                 f"usage: {_NAME} VERB ...     (training itself: python -m jaxfdsl.main --help)\n",
                 *lines,
-                f"\n{_NAME} VERB --help: its options, and an example",
-                f"{_NAME} --version",
+                f"\n{_NAME} VERB --help: its options, and an example; {_NAME} --version",
                 f"{_NAME} --print-completion bash|zsh|tcsh: a script for your shell to read",
                 EXIT_CODES,
                 "",

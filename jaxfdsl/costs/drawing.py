@@ -12,8 +12,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
+from jaxfdsl import latents
+from jaxfdsl.costs import autoencoding, flops, reached
 from jaxfdsl.costs.devices import KINDS, Kind
-from jaxfdsl.costs.plan import Plan
+from jaxfdsl.costs.plan import PUBLISHED, Plan
 from jaxfdsl.data.sources import Source
 
 # Microseconds an image on an H200 by family and canvas, from the bytes that XLA's program moves.
@@ -71,6 +73,10 @@ def _without_estimate(name: str, kind: Kind) -> str:
 def _of_source(source: Source, kind: Kind) -> float | None:
     if source.decodes or getattr(source, "on_host", False):
         return 0.0  # made by the host
+    if sample := sampling(source):
+        design = source.sampler.denoiser.design  # type: ignore[attr-defined]
+        share = reached.expected(design, kind.platform).value
+        return sample / (share * kind.peak_of(str(design.dtype)))
     dataset = source.dataset  # type: ignore[attr-defined]
     if kind.platform == "gpu":
         one = H200.get(dataset.family.name)
@@ -79,6 +85,18 @@ def _of_source(source: Source, kind: Kind) -> float | None:
     if not points:
         return None
     return 2 * source.size**2 * points / (MATMUL * kind.peak)
+
+
+def sampling(source: Source) -> float:
+    """FLOP of an image that a denoiser makes as it is drawn, its decoder's with it; 0 of others."""
+    made = getattr(source, "sampler", None)
+    if made is None:
+        return 0.0
+    how, weaker = made.settings, made.weaker
+    weak = weaker.design if weaker else None
+    total = flops.sampling(made.denoiser.design, how.steps, how.method, how.guidance, weak)
+    design = latents.design(made.config, PUBLISHED)
+    return total + (autoencoding.decoding(design, made.image_size) if design else 0.0)
 
 
 def _measured(plan: Plan, images: int = 64) -> Time:
@@ -108,6 +126,7 @@ def _smaller(config: ConfigDict, images: int) -> ConfigDict:
     smaller.update(accumulate=1, steps=1000, epochs=0.0, draw="fused")
     smaller.schedule.update(warmup_epochs=0.0, warmup_steps=0)
     smaller.mesh.update(data=1, fsdp=1, tensor=1)
+    smaller.model.autoencoder = ""  # whose cost is counted apart
     for name in list(smaller.evals):
         del smaller.evals[name]
     return smaller

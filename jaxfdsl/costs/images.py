@@ -5,15 +5,18 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from jaxfdsl.data import batches
+from jaxfdsl.data import batches, condition
 from jaxfdsl.data import sources as sources_lib
 from jaxfdsl.data.batches import Batches
+from jaxfdsl.data.condition import Condition
 from jaxfdsl.data.sources import Rows, Source
 from jaxfdsl.generators import catalog
 
 RECIPE = 8.0  # bytes of what a drawn image is made from
+COLUMN, CLUSTERS = 768, 1000  # assumed of columns that are not there: numbers, clusters
 
 REAL = {  # images of the training split and classes, as TFDS or the set's authors count them
     "cifar10": (50_000, 10),
@@ -41,6 +44,9 @@ class Images(NamedTuple):
 
 def images_of(entry: ConfigDict) -> Images:
     """Of one source; nothing is loaded."""
+    if entry.kind == "diffusion":
+        run = entry.path.rstrip("/").rpartition("/")[2]
+        return Images(f"samples of the run {run}", entry.images, 0)
     if entry.kind == "store":  # its number is known where it lies
         return Images(f"the store {entry.path.rpartition('/')[2]}", -1, 0)
     if entry.kind != "formula":
@@ -66,6 +72,16 @@ class Counted(Source):
     """Real pictures that are counted by the table above and need not be here."""
 
     several: bool = False
+
+    def own_condition(self, kind: str, classes: int, field: str) -> Condition:
+        column = condition.column_of(kind)
+        if not column:
+            return super().own_condition(kind, classes, field)
+        if column.startswith("cluster:"):
+            return condition.of_labels(kind, CLUSTERS)
+        numbers = np.zeros(COLUMN, np.float32)
+        told = Condition(kind, COLUMN, 0, numbers, numbers + 1)
+        return condition.of_labels(kind, classes, told) if kind.endswith("+label") else told
 
     @property
     def several_labels(self) -> bool:
@@ -95,6 +111,9 @@ def batches_of(config: ConfigDict) -> Batches:
     made = {name: _source(name, entries[name], config) for name in entries}
     if tokenizer is not None:
         made = {k: v.with_tokenizer(tokenizer, f"data.sources.{k}") for k, v in made.items()}
+    told = None
+    if config.objective.denoise.weight:
+        told, made = batches.conditioned(config.data.condition, made)
     return Batches(
         made,
         {name: entries[name].share for name in entries},
@@ -105,6 +124,7 @@ def batches_of(config: ConfigDict) -> Batches:
         max_corrupt=config.data.max_corrupt,
         group=_group(config),
         tokenizer=tokenizer,
+        condition=told,
     )
 
 

@@ -6,6 +6,7 @@ counted in activations (rows x tokens x width): XLA's own programs for a CPU nee
 (`python benchmarks/dryrun.py`).
 """
 
+import dataclasses
 import functools
 import json
 import math
@@ -16,10 +17,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxfdsl.costs import images
+from jaxfdsl.costs import autoencoding, flops, images
 from jaxfdsl.costs import plan as plan_lib
 from jaxfdsl.costs.plan import Plan
-from jaxfdsl.models import text, vit
+from jaxfdsl.models import autoencoder, denoiser, text, vit
 from jaxfdsl.models.text import TextDesign
 
 Sizes = dict[str, int | float]  # bytes by what they are for
@@ -56,15 +57,24 @@ def arguments(plan: Plan) -> Sizes:
         for name, count in plan.batches.plan.counts_at(0).items()
     )
     tables = sum(x.nbytes for x in jax.tree.leaves(plan.batches.tables))
+    if plan.batches.condition is not None:
+        rows += 4 * plan.batches.condition.size * plan.config.batch_size
     shards = plan.config.batch_size // plan.rows
-    return {**state(plan), "tables": float(tables), "rows": rows / shards}
+    return {**state(plan), **_frozen(plan), "tables": float(tables), "rows": rows / shards}
+
+
+def _frozen(plan: Plan) -> Sizes:
+    if plan.autoencoder is None:
+        return {}
+    numbers = autoencoder.parameters(plan.autoencoder)
+    return {"autoencoder": numbers * plan.design.dtype.itemsize}
 
 
 def temporaries(plan: Plan) -> Sizes:
     """What a step needs beside its arguments, at its peak."""
     parts, rows = plan.config.accumulate, plan.rows
     micro = rows // parts
-    image = 12.0 * plan.design.image_size**2  # float32, three channels
+    image = 4.0 * plan.design.image_size**2 * getattr(plan.design, "channels", 3)
     gradients = bytes_on_device(plan.state["params"], plan.laid["params"])
     kept, fixed, work = residuals(plan, micro)
     return {
@@ -74,8 +84,18 @@ def temporaries(plan: Plan) -> Sizes:
         **_logits(plan),
         **_captions(plan, micro),
         "images": image * (rows + (micro if parts > 1 else 0)),
-        "drawing, at most": DRAWING[plan.fleet.kind.platform],
+        "drawing, at most": DRAWING[plan.fleet.kind.platform] + _encoding(plan),
     }
+
+
+def _encoding(plan: Plan) -> float:
+    """What a device draws latents from: pixels, and what the encoder works on."""
+    if plan.autoencoder is None:
+        return 0.0
+    side = plan.config.model.image_size
+    share = plan.design.dtype.itemsize / 4
+    work = autoencoding.work_bytes(plan.autoencoder, side, plan.rows)
+    return 12.0 * side**2 * plan.rows + share * work
 
 
 def _logits(plan: Plan) -> Sizes:
@@ -132,11 +152,16 @@ def residuals(plan: Plan, micro: int) -> tuple[float, float, float]:
 
 def _kept(plan: Plan, micro: int, remat: str) -> tuple[float, float]:
     """Bytes of the residuals of `micro` images, and of those that are as many whatever `micro`."""
-    config = plan.config.model.copy_and_resolve_references()
-    config.update(remat=remat, attention="xla")
-    heads = tuple(plan.heads.items())
+    if isinstance(plan.design, denoiser.Design):
+        plain = dataclasses.replace(plan.design, remat=remat, attention="xla")
+        pairs = _denoiser_residuals(plain)
+    else:
+        config = plan.config.model.copy_and_resolve_references()
+        config.update(remat=remat, attention="xla")
+        heads = tuple(plan.heads.items())
+        pairs = _residuals(config.to_json(), heads, str(plan.design.dtype))
     kept = fixed = 0.0
-    for small, large in _residuals(config.to_json(), heads, str(plan.design.dtype)):
+    for small, large in pairs:
         if grows := large.size - small.size:
             kept += micro * grows * large.dtype.itemsize * _share(plan, small.shape)
         elif small.dtype != jnp.float32:  # float32 ones are the parameters themselves
@@ -161,6 +186,22 @@ def _residuals(model: str, heads: tuple[tuple[str, int], ...], dtype: str) -> li
     def leaves(count: int) -> list[Any]:
         image = jax.ShapeDtypeStruct((count, side, side, 3), jnp.float32)
         return jax.tree.leaves(jax.eval_shape(backward, params, image))
+
+    return list(zip(leaves(1), leaves(2), strict=True))
+
+
+@functools.lru_cache(maxsize=32)
+def _denoiser_residuals(design: denoiser.Design) -> list[Any]:
+    """As `_residuals`."""
+    made = denoiser.build(design)
+    params = jax.eval_shape(made.init, jax.random.key(0))
+
+    def backward(params: Any, seen: Any) -> Any:
+        return jax.vjp(lambda params: made.velocity(params, *seen), params)[1]
+
+    def leaves(count: int) -> list[Any]:
+        seen = flops.denoiser_inputs(design, count)
+        return jax.tree.leaves(jax.eval_shape(backward, params, seen))
 
     return list(zip(leaves(1), leaves(2), strict=True))
 

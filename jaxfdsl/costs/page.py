@@ -2,8 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
+from etils import epath
+
+from jaxfdsl.costs import autoencoding, drawing, flops
 from jaxfdsl.dryrun import Report
+from jaxfdsl.models import autoencoder, denoiser
 from jaxfdsl.report.status import duration
+
+SAMPLE_STEPS = 25  # as `jaxfdsl materialise` has it
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -20,12 +26,18 @@ def _run(report: Report) -> Iterator[str]:
     config, size = plan.config, design.size
     axes = ", ".join(f"{axis} {count}" for axis, count in plan.shape.items())
     yield f"Devices: {plan.fleet.name}. Mesh: {axes}."
+    seen = f"{design.image_size} pixels"
+    if plan.autoencoder is not None:
+        seen = f"latents of {design.image_size} x {design.image_size} x {plan.autoencoder.channels}"
     yield (
         f"Model: width {size.width}, depth {size.depth}, {size.num_heads} heads, "
-        f"{design.image_size} pixels in patches of {design.patch_size}, {design.tokens} tokens; "
+        f"{seen} in patches of {design.patch_size}, {design.tokens} tokens; "
         f"{design.dtype}, attention {design.attention}, remat {design.remat}, "
         f"blocks {'scanned' if design.scan_blocks else 'unrolled'}."
     )
+    if plan.batches.condition is not None:
+        told = plan.batches.condition
+        yield f"Denoiser: told {told.size:,} numbers an image ({told.kind})."
     sources = ", ".join(
         f"{source.name} ({source.num_classes:,} classes, "
         + (f"{source.num_examples:,} images)" if source.num_examples else "endless)")
@@ -74,6 +86,7 @@ def _work(report: Report) -> Iterator[str]:
         f"{report.flops_lowered:.4g} by XLA's count of the unrolled program "
         f"({ratio:+.1%}: norms, GELU, softmax)"
     )
+    yield from _denoising(report)
     if report.drawing.seconds is None:
         yield f"Drawing and augmentation: {report.drawing.origin}; left out below"
     else:
@@ -88,6 +101,34 @@ def _work(report: Report) -> Iterator[str]:
         for kind, found in report.collectives.items()
     ]
     yield from _table(rows, right=(1, 2)) if rows else ["  none: one device"]
+
+
+def _denoising(report: Report) -> Iterator[str]:
+    """What frozen networks cost, and a sample."""
+    plan = report.plan
+    for name, source in plan.batches.sources.items():
+        if sample := drawing.sampling(source):
+            yield f"FLOP of an image of data.sources.{name}, which a denoiser makes: {sample:.4g}"
+    if not isinstance(plan.design, denoiser.Design):
+        return
+    decoding = ""
+    if plan.autoencoder is not None:
+        side = plan.config.model.image_size
+        decoded = autoencoding.decoding(plan.autoencoder, side)
+        path = plan.config.model.autoencoder
+        there = epath.Path(path).expanduser().exists()
+        whose = "" if there else f" (assumed: Stable Diffusion's, as {path} is not there)"
+        yield (
+            f"Autoencoder: {autoencoder.parameters(plan.autoencoder):,} parameters, frozen{whose}; "
+            f"{report.flops_encoding:.4g} FLOP to encode an image in every step, "
+            f"{report.encoding_seconds / report.step_seconds:.1%} of it (at the share below)"
+        )
+        decoding = f", and {decoded:.4g} to decode it"
+    made = flops.sampling(plan.design, SAMPLE_STEPS, guidance=2.0)
+    yield (
+        f"FLOP of a sample: {flops.denoising(plan.design):.4g} a velocity; {made:.4g} in "
+        f"{SAMPLE_STEPS} steps of Heun with guidance{decoding}"
+    )
 
 
 def _speed(report: Report) -> Iterator[str]:

@@ -11,13 +11,15 @@ from jax.sharding import AbstractMesh, AxisType
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import evaluators, experiment, optim, sharding
+from jaxfdsl import evaluators, experiment, latents, optim, sharding
 from jaxfdsl import state as state_lib
 from jaxfdsl.costs import images
 from jaxfdsl.costs.devices import Fleet
 from jaxfdsl.data.batches import Batches
-from jaxfdsl.models import attention, text, vit
+from jaxfdsl.models import attention, autoencoder, denoiser, text, vit
 from jaxfdsl.models.text import TextDesign
+
+PUBLISHED = autoencoder.Design()  # of Stable Diffusion, where model.autoencoder is not there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +31,10 @@ class Plan:
     mesh: Any  # an AbstractMesh
     batches: Batches
     heads: dict[str, vit.Outputs]
-    design: vit.Design  # with the attention and the dtype of the fleet's devices
+    design: vit.Design | denoiser.Design  # with the attention and the dtype of the fleet's devices
     model: vit.Model  # which can be traced here: its attention is always "xla"
     text: TextDesign | None  # of the tower beside the trunk
+    autoencoder: autoencoder.Design | None  # whose latents a denoiser works in
     state: state_lib.State
     laid: state_lib.State
     total_steps: int
@@ -72,13 +75,10 @@ def make(config: ConfigDict, fleet: Fleet, batches: Batches | None = None) -> Pl
         evaluators.check_targets(f"data.sources.{name}", source, objectives)
     heads = experiment.heads_of(config, objectives, data)
     dtype = jnp.dtype(fleet.kind.dtype if config.dtype == "auto" else config.dtype)
-    design = vit.design_of(config.model, heads, dtype)
+    design, model = _model(config, heads, data, dtype)
     head_width = design.size.width // design.size.num_heads
     backend = fleet.kind.platform if fleet.kind.bfloat16 else "older gpu"
     kind = attention.choose(design.attention, head_width, dtype, backend)
-    here = config.model.copy_and_resolve_references()
-    here.attention = "xla"  # cuDNN's kernel cannot be traced on another machine
-    model = vit.build(here, heads, dtype)
     tower = experiment.text_design(config, data, dtype) if data.tokenizer else None
     model = text.beside(model, text.build(tower)) if tower else model
     optimizer = optim.build(config.optimizer, optax.constant_schedule(0.0))
@@ -95,10 +95,26 @@ def make(config: ConfigDict, fleet: Fleet, batches: Batches | None = None) -> Pl
         design=dataclasses.replace(design, attention=kind),
         model=model,
         text=tower,
+        autoencoder=latents.design(config, PUBLISHED),
         state=state,
         laid=state_lib.shardings(state, mesh),
         total_steps=config_lib.total_steps(config, data.num_examples),
     )
+
+
+def _model(
+    config: ConfigDict, heads: dict[str, vit.Outputs], data: Batches, dtype: Any
+) -> tuple[vit.Design | denoiser.Design, vit.Model]:
+    """The design of a run's model, and the model with an attention that can be traced here, as
+    cuDNN's kernel cannot on another machine."""
+    if data.condition is not None:
+        at = latents.side_and_channels(config, PUBLISHED)
+        made = experiment.denoiser_design(config, data.condition.size, dtype, *at)
+        plain = dataclasses.replace(made, attention="xla")
+        return made, denoiser.as_model(denoiser.build(plain))
+    here = config.model.copy_and_resolve_references()
+    here.attention = "xla"
+    return vit.design_of(config.model, heads, dtype), vit.build(here, heads, dtype)
 
 
 def _validate(config: ConfigDict, fleet: Fleet) -> None:

@@ -2,13 +2,14 @@
 
 import dataclasses
 
-from jaxfdsl.models.vit import Design
+from jaxfdsl.models import denoiser, vit
 
 # By width of the trunk. Assumed for accelerators: small models wait for memory. For a processor
 # against the matrix products that it was seen to reach: RESULTS.md, Training.
 ACCELERATOR = {192: 0.2, 384: 0.3, 768: 0.4}
 PROCESSOR = {128: 0.34, 192: 0.38, 384: 0.56, 768: 0.67, 1024: 0.52}
-TINY = 0.045  # of an accelerator at 32 pixels
+TINY = 0.045  # of an accelerator for images of FEW tokens, as those of 32 pixels
+FEW = 65
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +20,11 @@ class Share:
     origin: str
 
 
-def expected(design: Design, platform: str) -> Share:
+def expected(design: vit.Design | denoiser.Design, platform: str) -> Share:
     """What a model is expected to reach on "tpu", "gpu" or "cpu"."""
     if platform == "cpu":
         return Share(_at(PROCESSOR, design.size.width), "RESULTS.md")
-    tiny = design.image_size <= 32
-    return Share(TINY if tiny else _at(ACCELERATOR, design.size.width), "assumed")
+    return Share(TINY if design.tokens <= FEW else _at(ACCELERATOR, design.size.width), "assumed")
 
 
 def _at(table: dict[int, float], width: int) -> float:

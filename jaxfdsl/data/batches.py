@@ -4,6 +4,7 @@ Worker processes load this module: `fields` alone touches a device.
 """
 
 import dataclasses
+import hashlib
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +15,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data import condition as conditions
 from jaxfdsl.data import sources as sources_lib
 from jaxfdsl.data import tokens
+from jaxfdsl.data.condition import Condition
 from jaxfdsl.data.corrupt import Corrupt
 from jaxfdsl.data.decode import View
 from jaxfdsl.data.join import join
@@ -51,6 +54,7 @@ class Batches:
     max_corrupt: float = 0.01
     group: Group = ALONE
     tokenizer: Tokenizer | None = None  # of the captions, where an objective reads them
+    condition: Condition | None = None  # what a denoiser is told of an image
 
     def __post_init__(self):
         object.__setattr__(self, "sources", dict(sorted(self.sources.items())))
@@ -263,6 +267,9 @@ def from_config(config: ConfigDict, *, shard_index: int = 0, shard_count: int = 
             name: source.with_tokenizer(tokenizer, f"data.sources.{name}")
             for name, source in built.items()
         }
+    condition = None
+    if config.objective.denoise.weight:
+        condition, built = conditioned(config.data.condition, built)
     return Batches(
         built,
         {name: entries[name].share for name in entries},
@@ -275,7 +282,37 @@ def from_config(config: ConfigDict, *, shard_index: int = 0, shard_count: int = 
         max_corrupt=config.data.max_corrupt,
         group=group,
         tokenizer=tokenizer,
+        condition=condition,
     )
+
+
+def conditioned(
+    kind: str, built: Mapping[str, Source], field: str = "data.sources"
+) -> tuple[Condition, dict[str, Source]]:
+    """What a denoiser is told, and the sources that say it; the first one's column lends its
+    statistics to all. Raises `ConfigError` for sources whose columns are of different makes."""
+    classes = sum(source.num_classes for source in built.values())
+    found = {
+        name: source.own_condition(kind, classes, f"{field}.{name}")
+        for name, source in sorted(built.items())
+    }
+    first, condition = next(iter(found.items()))
+    for name, other in found.items():
+        if not conditions.same(condition, other):
+            raise ConfigError(
+                f"data.condition={kind!r}: the columns of {field}.{first} and {field}.{name} were "
+                "not made by the same encoder: write one of them again (jaxfdsl embed)."
+            )
+    firsts = np.cumsum([0, *(built[name].num_classes for name in found)]).tolist()
+    told = {
+        name: dataclasses.replace(
+            built[name], condition=condition, first_class=start,
+            targets=tuple(dict.fromkeys((*built[name].targets, "cond"))),
+        )
+        for name, start in zip(found, firsts, strict=False)
+    }  # fmt: skip
+    digest = hashlib.sha256("".join(one.fingerprint for one in found.values()).encode())
+    return dataclasses.replace(condition, fingerprint=digest.hexdigest()), told
 
 
 def tokenizer_of(config: ConfigDict) -> Tokenizer | None:
@@ -283,4 +320,4 @@ def tokenizer_of(config: ConfigDict) -> Tokenizer | None:
     cfg = config.objective.align
     if not cfg.weight:
         return None
-    return tokens.build(cfg.tokenizer, config.model.text.context, "objective.align.tokenizer")
+    return tokens.build(cfg.tokenizer, config.model.text.context, tokens.FIELD)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float32
 
 NUMBERS = 8  # of an array of parameters, the first ones
 SMALL = 1000  # whole numbers up to this are counts
@@ -23,6 +24,12 @@ def of_categories(dataset: Any) -> list[str]:
         f"{family} with " + " and ".join(f"{name} {_words(array[k])}" for name, array in parts)
         for k in range(dataset.num_classes)
     ]
+
+
+def parameters(dataset: Any) -> Float32[np.ndarray, "K D"]:
+    """The parameters of each category of a `generators.Dataset` as one vector, all of them."""
+    flat = [array.reshape(len(array), -1) for _, array in _arrays(dataset.categories)]
+    return np.concatenate(flat, axis=1).astype(np.float32)
 
 
 def _arrays(categories: Any) -> list[tuple[str, np.ndarray]]:

@@ -1,6 +1,7 @@
 """Images that are drawn from formulas: a row is a recipe of two integers."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from ml_collections import ConfigDict
 from jaxfdsl import generators
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import captions
+from jaxfdsl.data import condition as conditions
+from jaxfdsl.data.condition import Condition
 from jaxfdsl.data.shuffle import hash64, permute, sample_order
 from jaxfdsl.data.sources import ALONE, Group, Rows, Source
 from jaxfdsl.data.tokens import Tokenizer
@@ -43,15 +46,12 @@ class FormulaSource(Source):
     shuffle_labels: bool = False
     group: Group = ALONE
     tokens: Int32[np.ndarray, "K L"] | None = dataclasses.field(default=None, repr=False)
-    tokens_of: str = ""  # the tokenizer's identity
     # Drawn by the host's cores, in `rows`, instead of by the device, in `fields`: the same bytes.
     on_host: bool = False
 
     @property
     def fingerprint(self) -> str:
-        flags: dict[str, Any] = {"held_out": self.held_out, "shuffle_labels": self.shuffle_labels}
-        if self.tokens_of:
-            flags["tokens"] = self.tokens_of
+        flags = {"held_out": self.held_out, "shuffle_labels": self.shuffle_labels}
         text = json.dumps([self.dataset.identity(), flags], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -65,6 +65,8 @@ class FormulaSource(Source):
         rows = {"recipe": recipe, **(self.dataset.draw_on_host(recipe) if self.on_host else {})}
         if self.tokens is not None:
             rows["tokens"] = self.tokens[recipe[:, 0]]
+        if self.condition is not None:
+            rows["cond"] = self._conditions_of(recipe[:, 0])
         if self.shuffle_labels:
             chance = hash64(self.seed, recipe[:, 0], recipe[:, 1]) % np.uint64(self.num_classes)
             rows["label"] = chance.astype(np.int32)
@@ -76,7 +78,32 @@ class FormulaSource(Source):
             return super().with_tokenizer(tokenizer, field)  # type: ignore[return-value]
         made = tokenizer(captions.of_categories(self.dataset))
         targets = tuple(dict.fromkeys((*self.targets, "tokens")))
-        return dataclasses.replace(self, tokens=made, tokens_of=tokenizer.identity, targets=targets)
+        return dataclasses.replace(self, tokens=made, targets=targets)
+
+    def own_condition(self, kind: str, classes: int, field: str) -> Condition:
+        """As of every source; or the parameters of the image's category."""
+        if kind == "label" and self.shuffle_labels:
+            raise ConfigError(
+                f"{field}.shuffle_labels=True gives labels that say nothing of the images, which "
+                "data.condition='label' would tell a denoiser: type "
+                f"--config.{field}.shuffle_labels=False."
+            )
+        if kind != "recipe" or self.scenes:
+            return super().own_condition(kind, classes, field)
+        return conditions.of_parameters(captions.parameters(self.dataset))
+
+    def _conditions(self) -> str:
+        return "none" if self.scenes else "label, recipe or none"
+
+    @functools.cached_property
+    def _parameters(self) -> np.ndarray:
+        return captions.parameters(self.dataset)
+
+    def _conditions_of(self, category: np.ndarray) -> np.ndarray:
+        assert self.condition is not None
+        known = self.condition.kind == "recipe"
+        column = self._parameters[category] if known else None
+        return self.condition.vectors(category.astype(np.int64) + self.first_class, column)
 
     def rows_of(self, category: int, count: int) -> Rows:
         """Instances of one category, spread over all that a finite set has; of scenes the next."""
@@ -129,7 +156,7 @@ class FormulaSource(Source):
         ready = "image" in rows
         drawn = dict(rows) if ready else dict(self.dataset.fields(rows["recipe"], table))
         drawn.pop("recipe", None)
-        drawn |= {name: rows[name] for name in ("label", "tokens") if name in rows}
+        drawn |= {name: rows[name] for name in ("label", "tokens", "cond") if name in rows}
         drawn["valid"] = rows.get("valid", jnp.ones(drawn["image"].shape[:1], jnp.float32))
         return drawn
 

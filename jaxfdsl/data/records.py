@@ -4,14 +4,16 @@ import abc
 import dataclasses
 import functools
 import logging
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from jaxfdsl import terminal
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data.store import columns
 
 Labels = Sequence[Any] | np.ndarray  # one class number a picture, or a list of them
 _AT_ONCE = 256  # rows whose labels are read together
@@ -45,6 +47,27 @@ class Records(abc.ABC):
     @abc.abstractmethod
     def where(self, row: int) -> str:
         """A row's data set, split and file, to begin a sentence with."""
+
+    def sidecar(self, name: str) -> pathlib.Path | None:
+        """The file of a sidecar column such as "rep:dino", whether it is there or not; None where
+        this kind of storage has no place for one."""
+        return None
+
+    def column(self, name: str) -> Shaped[np.ndarray, "N ..."]:
+        """A sidecar column, a row an image. Raises ConfigError where it is not there."""
+        file = self.sidecar(name)
+        if file is None:
+            raise ConfigError(
+                f"{self.where(0)} is of a kind that has no columns such as {name!r}: import the "
+                "pictures into a store (jaxfdsl store import)."
+            )
+        values = columns.read(file, f"the column {name!r}")
+        if len(values) != len(self):
+            raise ConfigError(
+                f"the column {name!r} ({file}) has {len(values)} rows, and there are {len(self)} "
+                "images: make it again."
+            )
+        return values
 
 
 @functools.lru_cache(maxsize=4)

@@ -17,12 +17,18 @@ from jaxtyping import Int64
 from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data import condition as conditions
+from jaxfdsl.data.condition import Condition
 from jaxfdsl.data.decode import View
 from jaxfdsl.data.tokens import Tokenizer
 
 Rows = dict[str, np.ndarray]
 STORED = ("tfds", "folder", "parquet", "store")  # kinds of stored pictures, each a module beside
-RECIPES = ("formula", "store")  # kinds that know which images were made from one recipe
+RECIPES = (
+    "formula",
+    "store",
+    "diffusion",
+)  # kinds that know which images were made from one recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +62,11 @@ class Source(abc.ABC):
     decodes: bool = False  # True when `rows` is work for threads and worker processes
     cropped: bool = False  # True when `rows` holds what the model sees, cut on the host
     class_names: tuple[str, ...] | None = dataclasses.field(default=None, hash=False, repr=False)
+    # What `rows` says of each image as `cond`, and where this source's classes begin in it.
+    condition: Condition | None = dataclasses.field(
+        default=None, hash=False, compare=False, repr=False
+    )
+    first_class: int = dataclasses.field(default=0, hash=False, compare=False)
 
     @property
     def several_labels(self) -> bool:
@@ -90,6 +101,24 @@ class Source(abc.ABC):
             f"--config.objective.align.weight=0, or name a store with captions or a formula."
         )
 
+    def own_condition(self, kind: str, classes: int, field: str) -> Condition:
+        """The condition of that kind for this source's images among `classes` classes of all
+        sources; raises `ConfigError`, which begins with `field`, where it has none."""
+        conditions.check(kind)
+        if kind == "none":
+            return conditions.unconditional()
+        if kind == "label" and "label" in self.targets and not self.several_labels:
+            return conditions.of_labels(kind, classes)
+        said = "class" if kind == "label" else "vector"
+        raise ConfigError(
+            f"{field} ({self.name}) does not say one {said} of each image, which data.condition="
+            f"{kind!r} needs: type --config.data.condition={self._conditions()}."
+        )
+
+    def _conditions(self) -> str:
+        """Words for the kinds that this source has."""
+        return "label or none" if "label" in self.targets else "none"
+
     @abc.abstractmethod
     def fields(self, rows: Mapping[str, Any], table: Any) -> dict[str, Any]:
         """`image` uint8[n,S,S,C], `valid` float32[n]; what `targets` names: `label` int32[n], or
@@ -121,8 +150,11 @@ def build(
         from jaxfdsl.data import formula
 
         return formula.load(entry, seed=seed, train=train, field=field, group=recipes)
+    if entry.kind == "diffusion":  # samples of a model, which data know nothing of
+        module = importlib.import_module("jaxfdsl.diffusion.source")
+        return module.load(entry, seed=seed, train=train, field=field, group=recipes)
     if entry.kind not in STORED:
-        kinds = ", ".join(map(repr, ["formula", *STORED]))
+        kinds = ", ".join(map(repr, ["formula", *STORED, "diffusion"]))
         raise ConfigError(f"{field}.kind={entry['kind']!r} is unknown: type one of {kinds}.")
     module = importlib.import_module(f"jaxfdsl.data.{entry.kind}")
     if entry.kind in RECIPES:

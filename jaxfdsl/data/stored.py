@@ -18,11 +18,14 @@ from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import class_list
+from jaxfdsl.data import condition as conditions
 from jaxfdsl.data.class_list import Kept
+from jaxfdsl.data.condition import Condition
 from jaxfdsl.data.decode import View, box_draws, canvas, centre_crop, decode_all, random_crop
 from jaxfdsl.data.records import Labels, Records, check_labels
 from jaxfdsl.data.shuffle import hash64, permute, sample_order
 from jaxfdsl.data.sources import Rows, Source
+from jaxfdsl.data.store import columns
 
 CACHE_BYTES = 2**30  # decoded sets up to this size are kept in memory, 5 times CIFAR-10
 MOST_LABELS = 64  # labels of one picture that a multi-label row has room for
@@ -63,10 +66,41 @@ class StoredSource(Source):
         samples = positions if samples is None else np.asarray(samples, np.int64)
         places = self._places(positions)
         if self.decodes:
-            return self._read(self._select(places), positions, samples)
+            return self._told(self._read(self._select(places), positions, samples))
         with _lock:
             cached = _decoded(dataclasses.replace(self, seed=0, train=False))
-        return {key: value[places] for key, value in cached.items()}
+        return self._told({key: value[places] for key, value in cached.items()})
+
+    def own_condition(self, kind: str, classes: int, field: str) -> Condition:
+        """As of every source; or a column of the pictures, with or without their class."""
+        name = conditions.column_of(kind)
+        if not name:
+            return super().own_condition(kind, classes, field)
+        if kind.endswith("+label"):
+            super().own_condition("label", classes, field)
+        try:
+            file = self.records.sidecar(name)
+            values = self.records.column(name)
+            assert file is not None
+            made_by = columns.described(file).get("made_by", {})
+            each, digest = columns.standardisation(file), columns.digest(file)
+            made = conditions.of_column(kind, values, each, made_by, digest)
+        except ConfigError as error:
+            raise ConfigError(f"{field}: {error}") from error
+        return conditions.of_labels(kind, classes, made) if kind.endswith("+label") else made
+
+    def _told(self, rows: Rows) -> Rows:
+        """The rows with `cond` float32[n, K] where a denoiser is told of them."""
+        if self.condition is None:
+            return rows
+        labels = rows["label"] + self.first_class if self.condition.by_label else None
+        name, mean = self.condition.column, self.condition.mean
+        column = np.asarray(_column(self.records, name)[rows["index"]]) if name else None
+        if column is not None and mean is not None:
+            # A picture that cannot be read has no vector either, and no weight in the loss.
+            column = np.where(rows["valid"][:, None] > 0, column, mean)
+        given = rows["index"] if labels is None and column is None else labels
+        return {**rows, "cond": self.condition.vectors(given, column)}
 
     @property
     def several_labels(self) -> bool:
@@ -80,6 +114,11 @@ class StoredSource(Source):
         labels = self._numbered(self.records.labels(rows), rows)
         places = np.flatnonzero((labels.reshape(len(rows), -1) == category).any(1))[:count]
         return dataclasses.replace(self, train=False)._read(rows[places], places, places)
+
+    def labelled(self) -> tuple[Int64[np.ndarray, " n"], Int32[np.ndarray, "n ..."]]:
+        """The rows of the split that this part has, in a fixed order, and their labels."""
+        rows = self._select(np.arange(self.num_examples))
+        return rows, self._numbered(self.records.labels(rows), rows)
 
     def where(self, row: int) -> str:
         """A row's data set, split and file, for messages."""
@@ -134,6 +173,11 @@ class StoredSource(Source):
     def fields(self, rows: Mapping[str, Any], table: Any) -> dict[str, Any]:
         """The rows themselves: decoding is host work."""
         return dict(rows)
+
+
+@functools.lru_cache(maxsize=8)
+def _column(records: Records, name: str) -> np.ndarray:
+    return records.column(name)
 
 
 @functools.lru_cache(maxsize=8)

@@ -5,19 +5,23 @@ Worker processes load this module: nothing in it touches a device.
 
 import dataclasses
 import functools
+import hashlib
 import os
+import pathlib
 import re
+import shlex
 from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError, resolve_data_dir
 from jaxfdsl.data import stored
 from jaxfdsl.data.decode import View
 from jaxfdsl.data.records import Labels, Records
+from jaxfdsl.data.store import columns
 
 # All that the command `tfds` of 4.9.10 imports; Beam cannot live beside our Pillow and protobuf.
 _INSTALL = "pip install tensorflow-datasets tensorflow apache-beam mlcroissant importlib-resources"
@@ -56,6 +60,29 @@ class TfdsRecords(Records):
     def where(self, row: int) -> str:
         """The row's data set and split."""
         return f"image {row} of {self.name}, split {self.split!r} in {self.directory},"
+
+    def sidecar(self, name: str) -> pathlib.Path | None:
+        """rep/train-dino.npy of "rep:dino" beside the data, a row a picture of the split; of a
+        part such as 'train[:90%]' another file. None in a bucket, which NumPy cannot map."""
+        if "://" in self.directory:
+            return None
+        kind, sign, own = name.partition(":")
+        split = self.split
+        if not re.fullmatch(r"\w+", split):
+            digest = hashlib.sha256(split.encode()).hexdigest()[:8]
+            split = "_".join([*re.findall(r"\w+", split), digest])
+        return columns.sidecar_file(pathlib.Path(self.directory), f"{kind}{sign}{split}-{own}")
+
+    def column(self, name: str) -> Shaped[np.ndarray, "N ..."]:
+        """As of all records; one that is not there is named with the command that writes it."""
+        file = self.sidecar(name)
+        if file is not None and not file.is_file():
+            raise ConfigError(
+                f"the column {name!r} of {self.name}, split {self.split!r}, is not there ({file}): "
+                f"write it by jaxfdsl embed tfds:{self.name} --split={shlex.quote(self.split)} "
+                f"--name={name.partition(':')[2]}."
+            )
+        return super().column(name)
 
     def _examples(self, rows: np.ndarray) -> list[Any]:
         # TFDS's own decoding takes three times as long, and would decode other pictures too.

@@ -18,6 +18,7 @@ from jaxtyping import Int32
 from jaxfdsl.config import ConfigError
 
 CONTEXT = 77  # tokens of a caption in CLIP, its start and end among them
+FIELD = "objective.align.tokenizer"  # of a config: a path; of a run's data: the identity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Tokenizer(abc.ABC):
     @property
     @abc.abstractmethod
     def identity(self) -> str:
-        """What decides the ids, for a fingerprint."""
+        """What decides the ids: the content of a file, wherever it lies."""
 
     @abc.abstractmethod
     def __call__(self, captions: Sequence[str]) -> Int32[np.ndarray, "n L"]:

@@ -39,7 +39,7 @@ def collect(read: ReadStep, params: Any, batches: Iterable[Any]) -> dict[str, np
 
     One of them is `valid`, which is 0 for padding and corrupt images. Every process gets all rows,
     so `read` returns arrays that every device holds whole. They are fetched one batch late, so that
-    the device never waits. Raises ValueError when no row is valid.
+    the device never waits. Raises TooFew when no row is valid.
     """
     kept: list[dict[str, np.ndarray]] = []
     previous: Mapping[str, Any] = {}
@@ -49,7 +49,7 @@ def collect(read: ReadStep, params: Any, batches: Iterable[Any]) -> dict[str, np
         previous = found
     kept.append(_valid(previous))
     if not any(len(part.get("valid", ())) for part in kept):
-        raise ValueError("an evaluation saw no valid example")
+        raise TooFew("an evaluation saw no valid example")
     return {name: np.concatenate([part[name] for part in kept[1:]]) for name in kept[1]}
 
 

@@ -59,21 +59,41 @@ def predict(
 
 
 def neighbours(
-    values: Float32[np.ndarray, "m D"], queries: Float32[np.ndarray, "n D"], count: int
+    values: Float32[np.ndarray, "m D"],
+    queries: Float32[np.ndarray, "n D"],
+    count: int,
+    metric: str = "cosine",
 ) -> tuple[Int32[np.ndarray, "n {count}"], Float64[np.ndarray, "n {count}"]]:
-    """The numbers of each query's `count` nearest of `values`, nearest first, and their cosines.
+    """The numbers of each query's `count` nearest of `values`, nearest first, and their cosines;
+    of `metric` "euclidean" their distances, in the values' unit.
 
-    Of equally similar ones that of the lower number is nearer.
+    Every value is compared, by blocks: no set is too large. Of equally near ones that of the lower
+    number is nearer.
     """
-    found = np.sort(_candidates(values, queries, min(count + _SPARE, len(values))))
+    spared = -(-(count + _SPARE) // 8) * 8  # few different numbers, few programs
+    found = np.sort(_candidates(values, queries, min(spared, len(values)), metric))
     near, nearness = [], []
     for first in range(0, len(queries), _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
-        similar = _similar(queries[part], values[found[part]])
-        order = np.argsort(-similar, axis=1, kind="stable")[:, :count]
+        keys = values[found[part]]
+        if metric == "cosine":
+            told = _similar(queries[part], keys)
+            order = np.argsort(-told, axis=1, kind="stable")[:, :count]
+        else:
+            told = distances(queries[part][:, None], keys)
+            order = np.argsort(told, axis=1, kind="stable")[:, :count]
         near.append(np.take_along_axis(found[part], order, axis=1))
-        nearness.append(np.take_along_axis(similar, order, axis=1))
+        nearness.append(np.take_along_axis(told, order, axis=1))
     return np.concatenate(near), np.concatenate(nearness)
+
+
+def distances(
+    some: Float32[np.ndarray, "*n D"], others: Float32[np.ndarray, "*m D"]
+) -> Float64[np.ndarray, "..."]:
+    """The Euclidean distances of pairs of vectors, in float64: 0 of equal ones, and the same number
+    whichever of two is called first."""
+    apart = some.astype(np.float64) - others.astype(np.float64)
+    return np.sqrt(np.einsum("...d,...d->...", apart, apart))
 
 
 def _similar(
@@ -96,42 +116,67 @@ def _winners(
 
 
 def _candidates(
-    values: Float32[np.ndarray, "m D"], queries: Float32[np.ndarray, "n D"], count: int
+    values: Float32[np.ndarray, "m D"], queries: Float32[np.ndarray, "n D"], count: int, metric: str
 ) -> Int32[np.ndarray, "n {count}"]:
     """The numbers of the `count` most similar training images of each query."""
-    parts = [_unit(queries[first : first + QUERIES]) for first in range(0, len(queries), QUERIES)]
+    put = _unit if metric == "cosine" else functools.partial(centred, mean=middle(values))
+    starts = range(0, len(queries), QUERIES)
+    parts = [jnp.asarray(put(queries[first : first + QUERIES], QUERIES)) for first in starts]
     best = [(jnp.full((len(x), count), -jnp.inf), jnp.full((len(x), count), -1)) for x in parts]
-    length = min(BLOCK, len(values))
+    length = block_of(len(values))
     for first in range(0, len(values), length):
-        keys = _unit(values[first : first + length])
-        keys = jnp.pad(keys, ((0, length - len(keys)), (0, 0)))
-        inside = len(values) - first
+        keys = put(values[first : first + length], length)
+        # Of the distances q.q - 2 q.k + k.k the first part is the same for all keys.
+        bonus = np.zeros(length) if metric == "cosine" else -0.5 * np.square(keys).sum(axis=1)
+        bonus[len(values) - first :] = -np.inf  # padding
+        held = jnp.asarray(keys), jnp.asarray(bonus, jnp.float32)
         best = [
-            _nearest(x, keys, first, inside, *known, count)
-            for x, known in zip(parts, best, strict=True)
+            _nearest(x, *held, first, *known, count) for x, known in zip(parts, best, strict=True)
         ]
-    return np.concatenate([np.asarray(numbers) for _, numbers in best])
+    found = np.concatenate([np.asarray(numbers) for _, numbers in best])
+    return found[: len(queries)]
 
 
-def _unit(values: Float32[np.ndarray, "n D"]) -> Float32[Array, "n D"]:
+def block_of(count: int) -> int:
+    """How many of `count` vectors to compare at once: few different lengths, few programs."""
+    return min(BLOCK, -(-count // QUERIES) * QUERIES)
+
+
+def _unit(values: Float32[np.ndarray, "n D"], length: int) -> Float32[np.ndarray, "length D"]:
     norm = np.linalg.norm(values, axis=1, keepdims=True)
-    return jnp.asarray(values / np.maximum(norm, np.finfo(np.float32).tiny))
+    return padded(values / np.maximum(norm, np.finfo(np.float32).tiny), length)
+
+
+def middle(values: Float32[np.ndarray, "n D"]) -> Float64[np.ndarray, " D"]:
+    """The mean vector, about which float32 products lose the least."""
+    return values.mean(axis=0, dtype=np.float64)
+
+
+def centred(
+    values: Float32[np.ndarray, "n D"], length: int, *, mean: Float64[np.ndarray, " D"]
+) -> Float32[np.ndarray, "length D"]:
+    """Vectors with `mean` taken off, and zeros behind them."""
+    return padded((values - mean).astype(np.float32), length)
+
+
+def padded(values: Float32[np.ndarray, "n D"], length: int) -> Float32[np.ndarray, "length D"]:
+    """Vectors and zeros behind them."""
+    return np.pad(values, ((0, length - len(values)), (0, 0)))
 
 
 @functools.partial(jax.jit, static_argnames="count")
 def _nearest(
     queries: Float32[Array, "q D"],
     keys: Float32[Array, "b D"],
+    bonus: Float32[Array, " b"],
     first: jax.typing.ArrayLike,
-    inside: jax.typing.ArrayLike,
     known: Float32[Array, "q k"],
     known_numbers: Int32[Array, "q k"],
     count: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """The best similarities and their numbers, of those known and of the `inside` first keys, whose
-    numbers begin at `first`."""
-    similar = jnp.matmul(queries, keys.T, precision=jax.lax.Precision.HIGHEST)
-    similar = jnp.where(jnp.arange(len(keys)) < inside, similar, -jnp.inf)
+    """The best similarities, products plus `bonus`, and their numbers, of those known and of the
+    keys, whose numbers begin at `first`."""
+    similar = jnp.matmul(queries, keys.T, precision=jax.lax.Precision.HIGHEST) + bonus
     found, place = jax.lax.top_k(similar, min(count, len(keys)))
     both = jnp.concatenate([known, found], axis=1)
     numbers = jnp.concatenate([known_numbers, first + place.astype(jnp.int32)], axis=1)

@@ -7,11 +7,15 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxfdsl.evals import features
-from jaxfdsl.evals.features import ReadStep
+from jaxfdsl.evals.features import ReadStep, TooFew
 
 
 class Logits:
     """In an objective's place: what a model puts out, a row an image, not sums over it."""
+
+    def evaluated(self, batch: Mapping[str, Any]) -> Any:
+        """What the model sees."""
+        return batch["image"]
 
     def counts(self, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, Any]:
         """`logits`, `label` and `valid`."""
@@ -33,7 +37,7 @@ def evaluate(read: ReadStep, params: Any, batches: Iterable[Any]) -> Iterator[tu
         if present.any():
             precisions.append(average_precision(found["logits"][:, number], present))
     if not precisions:
-        raise ValueError("mean average precision needs images with labels, and none has any.")
+        raise TooFew("mean average precision needs images with labels, and none has any")
     yield "map", float(np.mean(precisions))
     yield "classes", float(len(precisions))
 

@@ -46,7 +46,7 @@ def to_ours(
 
     Raises ValueError for a model that pools by attention (`MAPHead_0`).
     """
-    named = _plain(state)
+    named = plain(state)
     if any(name.startswith("MAPHead") for name in named):
         raise ValueError("it pools by attention (MAPHead_0), and our models by token or mean")
     ours, unknown = {}, {}
@@ -62,7 +62,7 @@ def to_ours(
     return ours, unknown
 
 
-def _plain(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def plain(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Without prefixes and older names, one entry a block, query, key and value joined."""
     for prefix in PREFIXES:
         inside = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}

@@ -63,7 +63,7 @@ def load(
     file = epath.Path(path)
     if file.is_dir():
         file = next(file / name for name in FILES if (file / name).exists())
-    state, part = _read(file)
+    state, part = read(file)
     try:
         state = {name: _float32(value) for name, value in state.items()}
         flat, unknown, layout = _ours(state, file.parent / "config.json", num_heads, norm_epsilon)
@@ -97,7 +97,7 @@ def _ours(
     return _with_class_row(flat), unknown, layout
 
 
-def _read(file: epath.Path) -> tuple[dict[str, np.ndarray], str]:
+def read(file: epath.Path) -> tuple[dict[str, np.ndarray], str]:
     """The arrays by the names that they have in the file, and which part of it they are."""
     with file.open("rb") as opened:
         stream: Any = npz.Bounded(opened)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 METHODS = ("euler", "heun")
@@ -23,8 +25,9 @@ def integrate(
     "euler" is of first order and calls `velocity` once a step, "heun" of second order and calls it
     twice (the explicit trapezoidal rule; Karras et al., arXiv 2206.00364, algorithm 1).
     """
-    if method not in METHODS:
-        raise ValueError(f"method={method!r}: type one of {', '.join(METHODS)}")
+    if method not in METHODS or steps < 1:
+        known = f"one of {', '.join(METHODS)}, and 1 step or more"
+        raise ValueError(f"method={method!r}, steps={steps}: type {known}")
     size = 1.0 / steps
 
     def step(x: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
@@ -64,3 +67,12 @@ def noise(seeds: Int[Array, " B"], shape: tuple[int, ...]) -> Float[Array, "B ..
         return jax.random.normal(jax.random.fold_in(jax.random.key(0), seed), shape)
 
     return jax.vmap(one)(seeds)
+
+
+def on_devices(draw: Callable[..., jax.Array], mesh: Mesh) -> Callable[..., jax.Array]:
+    """`draw(params, conds, seeds)` as one program in which each device of a mesh of one axis makes
+    its own rows: nothing moves between them, and what a row is does not hang on how many they are.
+    """
+    rows = P(*mesh.axis_names)
+    specs = (P(), rows, rows)
+    return jax.jit(jax.shard_map(draw, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False))

@@ -1,8 +1,8 @@
 """CLIP's text tower: a causal transformer over token ids, read at the caption's end.
 
 Radford et al., arXiv 2103.00020, section 2.4, and the code that goes with it; StableRep+ has the
-same one (Tian et al., arXiv 2306.00984, section 3.3). Its parameters stand beside the trunk's as
-`text`, with the `logit_scale` of the comparison.
+same one (Tian et al., arXiv 2306.00984). Its parameters stand beside the trunk's as `text`, with
+the `logit_scale` of the comparison.
 """
 
 import dataclasses

@@ -24,6 +24,13 @@ VARIANTS = {
     "vit_h": Variant(1280, 32, 16),
     "vit_g": Variant(1408, 40, 16, 48 / 11),
 }
+# Denoisers: Peebles and Xie, arXiv 2212.09748, table 1.
+DENOISERS = {
+    "dit_s": Variant(384, 12, 6),
+    "dit_b": Variant(768, 12, 12),
+    "dit_l": Variant(1024, 24, 16),
+    "dit_xl": Variant(1152, 28, 16),
+}
 
 _HEAD_WIDTH = 64
 
@@ -36,10 +43,11 @@ def resolve(
     A width without a number of heads gets heads of 64 channels, as Ti, S, B and L have.
     Raises ValueError for an unknown name and for heads that do not divide the width.
     """
-    if name not in VARIANTS:
-        close = difflib.get_close_matches(name, VARIANTS, n=1) or list(VARIANTS)
+    known = VARIANTS | DENOISERS
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1) or list(known)
         raise ValueError(f"model.variant={name!r} is not known: type {' or '.join(close)}.")
-    base = VARIANTS[name]
+    base = known[name]
     num_heads = num_heads or (max(width // _HEAD_WIDTH, 1) if width else base.num_heads)
     width = width or base.width
     if width % num_heads:

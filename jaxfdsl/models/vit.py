@@ -69,7 +69,7 @@ class Model:
 
     init: Callable[[jax.Array], Params]
     apply: Callable[..., dict[str, jax.Array]]
-    design: Design
+    design: Any  # a `Design`, or a denoiser's
     text: Any = None  # a `models.text.TextTower`, where one stands beside the trunk
 
 

@@ -1,8 +1,8 @@
 """Image-text alignment: CLIP's two cross-entropies, with several images a caption.
 
 Radford et al., arXiv 2103.00020, figure 3; with m images a caption Tian et al., arXiv 2306.00984
-(StableRep+), section 3.3: an image's target is its one caption, a caption's is uniform over its
-images. With one image a caption this is CLIP.
+(StableRep+): an image's target is its one caption, a caption's is uniform over its images. With one
+image a caption this is CLIP.
 """
 
 import dataclasses

@@ -1,10 +1,10 @@
 """Multi-positive contrast: each image finds those of its group among all images of the batch.
 
-Tian et al., arXiv 2306.00984 (StableRep), section 3.2. For an anchor a and all other images b_j of
-the global batch, L2-normalised, q_j = softmax(a . b_j / temperature) and p is uniform over a's
-positives; the loss is the cross-entropy H(p, q), averaged over anchors. Its floor is the entropy of
-p, log(m - 1) in groups of m. Groups of two are NT-Xent (SimCLR, Chen et al., arXiv 2002.05709),
-labels for groups SupCon's L_out (Khosla et al., arXiv 2004.11362).
+Tian et al., arXiv 2306.00984 (StableRep). For an anchor a and all other images b_j of the global
+batch, L2-normalised, q_j = softmax(a . b_j / temperature) and p is uniform over a's positives; the
+loss is the cross-entropy H(p, q), averaged over anchors. Its floor is the entropy of p, log(m - 1)
+in groups of m. Groups of two are NT-Xent (SimCLR, Chen et al., arXiv 2002.05709), labels for groups
+SupCon's L_out (Khosla et al., arXiv 2004.11362).
 """
 
 import dataclasses

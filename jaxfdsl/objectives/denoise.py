@@ -46,6 +46,23 @@ class Denoise(Objective):
             "target": noise - image,
         }
 
+    def evaluated(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Noise that is the same each time, times spread evenly over the batch, no condition
+        hidden."""
+        seen = dataclasses.replace(self, hidden=0.0).inputs(batch, jax.random.key(0))
+        count = len(batch["image"])
+        times = (jnp.arange(count, dtype=jnp.float32) + 0.5) / count
+        share = times.reshape(-1, *(1 for _ in batch["image"].shape[1:]))
+        return {**seen, "times": times, "images": batch["image"] + share * seen["target"]}
+
+    def counts(
+        self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+    ) -> dict[str, Float[Array, ""]]:
+        """Sums over the valid rows of a batch: the loss, and the rows."""
+        loss, _ = self.parts(outputs, batch)
+        valid = jnp.sum(batch["valid"])
+        return {"loss": loss * jnp.maximum(valid, 1.0), "valid": valid}
+
     def parts(
         self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:

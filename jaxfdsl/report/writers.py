@@ -82,7 +82,7 @@ def read(workdir: epath.PathLike) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text().splitlines():
+    for text in path.read_bytes().splitlines():
         try:
             line = json.loads(text)
         except ValueError:  # the last line of a killed run may be cut

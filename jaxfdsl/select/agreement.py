@@ -4,9 +4,7 @@ cosine of their embeddings (Hessel et al., arXiv 2104.08718, without its factor 
 
 import functools
 import hashlib
-import json
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
-from jaxfdsl import checkpoint, compile_cache, config_path, sharding, terminal, text_evaluators
+from jaxfdsl import checkpoint, compile_cache, config_path, sharding, text_evaluators
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import augment, store
 from jaxfdsl.data.decode import View, centre_crop, decode_all
-from jaxfdsl.data.store import columns, layout
+from jaxfdsl.data.store import columns, parts
 from jaxfdsl.data.store.reader import Store
 from jaxfdsl.evaluate import model_of
 
@@ -44,33 +42,17 @@ def write(opened: Store, workdir: str, tell: Callable[[str], None] = print) -> N
     score, made_by = _scorer(workdir)
     made_by["images"] = opened.layout.fingerprint
     file = columns.sidecar_file(opened.path, NAME)
-    if file.with_suffix(".json").is_file() and columns.described(file)["made_by"] == made_by:
+    if parts.is_there(file, made_by):
         tell(f"{NAME} is there already, of these images and weights.")
         return
-    folder = file.with_name("agreement.parts")
-    _begin(folder, made_by)
-    with terminal.progress(len(opened), desc="agreement", unit="images") as bar:
-        for first in range(0, len(opened), PART):
-            rows = np.arange(first, min(first + PART, len(opened)))
-            part = folder / f"{first:012d}.npy"
-            if not part.is_file():
-                values = score(opened, rows)
-                with layout.whole(part) as made:
-                    np.save(made, values)
-            bar.update(len(rows))
-    parts = [np.load(folder / f"{n:012d}.npy") for n in range(0, len(opened), PART)]
-    store.write_column(opened.path, NAME, np.concatenate(parts), made_by)
-    shutil.rmtree(folder)
 
+    def values(rows: np.ndarray, done: Callable[[int], Any]) -> np.ndarray:
+        found = score(opened, rows)
+        done(len(rows))
+        return found
 
-def _begin(folder: pathlib.Path, made_by: dict[str, Any]) -> None:
-    """Parts of other weights or images are thrown away."""
-    text, said = json.dumps({**made_by, "part": PART}, sort_keys=True), folder / "made_by.json"
-    if folder.exists() and not (said.is_file() and said.read_text() == text):
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with layout.whole(said) as file:
-        file.write(text.encode())
+    with parts.gathered(file, made_by, len(opened), values, each=PART, desc="agreement") as scores:
+        store.write_column(opened.path, NAME, scores, made_by)
 
 
 def _scorer(workdir: str) -> tuple[Callable[[Store, np.ndarray], np.ndarray], dict[str, Any]]:
@@ -80,6 +62,9 @@ def _scorer(workdir: str) -> tuple[Callable[[Store, np.ndarray], np.ndarray], di
         params, origin = checkpoint.load_params(workdir)
     except FileNotFoundError as error:
         raise ConfigError(f"{error}: type the workdir of a run that saved one.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200] or repr(error)
+        raise ConfigError(f"--model={workdir} cannot be read ({reason}): type another.") from error
     if "text" not in params:
         raise ConfigError(
             f"--model={workdir} has no text tower to compare captions by: type the workdir of a "
@@ -87,9 +72,10 @@ def _scorer(workdir: str) -> tuple[Callable[[Store, np.ndarray], np.ndarray], di
         )
     compile_cache.enable()
     mesh = sharding.make_mesh({"data": -1, "fsdp": 1, "tensor": 1})
-    parts = sharding.batch_parts(mesh)
-    size, config.model.attention = -(-AT_ONCE // parts) * parts, "auto"
-    model, tokenizer = model_of(config, params), text_evaluators.tokenizer_of(config)
+    cut = sharding.batch_parts(mesh)
+    size, config.model.attention = -(-AT_ONCE // cut) * cut, "auto"
+    saved = pathlib.Path(origin).parent
+    model, tokenizer = model_of(config, params, saved), text_evaluators.tokenizer_of(config)
     view = View(config.model.image_size, interpolation=config.augment.interpolation)
 
     @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
@@ -118,8 +104,7 @@ def _scorer(workdir: str) -> tuple[Callable[[Store, np.ndarray], np.ndarray], di
             found.append(np.where(valid > 0, values, -np.inf).astype(np.float32))
         return np.concatenate(found)
 
-    step = pathlib.Path(origin).parent.name
-    run = {"run": pathlib.Path(workdir).resolve().name, "step": int(step)}
+    run = {"run": pathlib.Path(workdir).resolve().name, "step": int(saved.name)}
     return score, {"by": "agreement", **run, "weights": _digest(params)}
 
 

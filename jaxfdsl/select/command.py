@@ -9,6 +9,7 @@ from jaxfdsl.config import ConfigError
 from jaxfdsl.data import store
 from jaxfdsl.data.store import columns
 from jaxfdsl.data.store.reader import Store
+from jaxfdsl.select import representation
 from jaxfdsl.select import rows as choice
 
 PER = {"class": "label", "caption": "caption", "all": ""}  # columns whose equal values are a group
@@ -19,36 +20,90 @@ def run(options: Any) -> None:
     _check(options)
     opened = store.open(options.store)
     groups = _groups(opened, options.per)
-    name = options.by
-    if name == "agreement":
-        from jaxfdsl.select import agreement
-
-        agreement.write(opened, options.model)
-        name = agreement.NAME
+    name = _scored(opened, options)
     scores = opened.column(name)
     if scores.ndim != 1:
         raise ConfigError(
             f"--by={name} has {scores.shape[1:]} numbers an image: type a column of one."
         )
     try:
-        kept = choice.best(np.asarray(scores, np.float64), groups, options.keep)
+        kept = _kept(np.asarray(scores, np.float64), groups, options)
     except choice.NotScored as error:
         raise ConfigError(f"--by={name}: {error}: write that column again.") from error
     scored = columns.described(columns.sidecar_file(opened.path, name)).get("made_by", {})
     made_by: dict[str, Any] = {"verb": "select", "by": name, "keep": options.keep}
-    made_by |= {"per": options.per, "scored": scored}
+    made_by |= {"per": options.per, "which": _which(options), "scored": scored}
     store.write_index(opened.path, options.out, kept, made_by)
     picture = columns.index_file(opened.path, options.out).with_suffix(".png")
     _draw(picture, opened, np.asarray(scores, np.float64), kept, name)
-    print(f"{len(kept)} of {len(opened)} images: index {options.out!r} of {opened.path}")
+    told = "" if _which(options) == "best" else f" ({_which(options)})"
+    print(f"{len(kept)} of {len(opened)} images{told}: index {options.out!r} of {opened.path}")
     print(f"mean {name}: {_mean(scores[kept]):.4f} of those, {_mean(scores):.4f} of all")
     print(f"the best and the worst: {picture}")
 
 
+def _scored(opened: Store, options: Any) -> str:
+    """The name of the column, which is written first where it is made here."""
+    if options.by in representation.SCORES:
+        beside = representation.Beside(
+            real=options.real,
+            index=options.real_index,
+            split=options.split,
+            data_dir=options.data_dir,
+            k=options.k,
+            metric=options.metric,
+        )
+        return representation.write(opened, options.by, options.rep, beside)
+    if options.by != "agreement":
+        return str(options.by)
+    from jaxfdsl.select import agreement
+
+    agreement.write(opened, options.model)
+    return agreement.NAME
+
+
+def _which(options: Any) -> str:
+    if options.random is not None:
+        return f"random {options.random}"
+    return "worst" if options.worst else "best"
+
+
+def _kept(scores: np.ndarray, groups: np.ndarray, options: Any) -> np.ndarray:
+    if options.random is not None:
+        return choice.chance(scores, groups, options.keep, options.random)
+    return (choice.worst if options.worst else choice.best)(scores, groups, options.keep)
+
+
 def _check(options: Any) -> None:
     kind, _, rest = options.by.partition(":")
-    if options.by != "agreement" and not (kind == "score" and rest):
-        raise ConfigError(f"--by={options.by} is no score: type score:NAME, or agreement.")
+    made = options.by in representation.SCORES
+    if options.by != "agreement" and not made and not (kind == "score" and rest):
+        raise ConfigError(
+            f"--by={options.by} is no score: type score:NAME, agreement or one of "
+            f"{', '.join(representation.SCORES)}."
+        )
+    if made != bool(options.rep):
+        raise ConfigError(
+            f"--by={options.by} needs --rep: type the NAME of the column rep:NAME that jaxfdsl "
+            "embed wrote."
+            if made
+            else f"--rep={options.rep} is for the scores {', '.join(representation.SCORES)}: leave "
+            "it out."
+        )
+    near_real = options.by in representation.NEAR_REAL
+    if near_real and not options.real:
+        raise ConfigError(f"--by={options.by} needs --real: type the store of the real images.")
+    if not near_real and (options.real or options.real_index):
+        raise ConfigError(
+            f"--real and --real_index are for --by={', '.join(representation.NEAR_REAL)}: leave "
+            "them out."
+        )
+    if options.metric not in representation.METRICS:
+        raise ConfigError(
+            f"--metric={options.metric}: type one of {', '.join(representation.METRICS)}."
+        )
+    if options.worst and options.random is not None:
+        raise ConfigError("--worst and --random exclude each other: type one of them.")
     if (options.by == "agreement") != bool(options.model):
         raise ConfigError(
             "--by=agreement needs --model: type the workdir of a run with objective.align."

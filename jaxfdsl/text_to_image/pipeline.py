@@ -144,7 +144,7 @@ def licence(settings: Settings, given: str) -> str:
         return given
     readme = epath.Path(settings.model) / "README.md"
     if readme.is_file():
-        for line in readme.read_text().splitlines()[:60]:
+        for line in readme.read_bytes().decode("utf-8", "replace").splitlines()[:60]:
             if line.startswith("license:"):
                 return line.removeprefix("license:").strip().strip("\"'")
     known = LICENCES.get(settings.model.rstrip("/").rpartition("/")[2])

@@ -208,6 +208,14 @@ def test_ctrl_c_leaves_nothing_broken(finished, tmp_path, monkeypatch, capsys):
     assert "finished files are kept: the same command" in capsys.readouterr().err
 
 
+def test_a_value_error_is_the_users_only_where_it_is_said_to_be(capsys):
+    with pytest.raises(ValueError, match="shapes"), terminal.guarded():
+        raise ValueError("shapes (3,) and (4,) do not fit")  # our mistake: with its traceback
+    with pytest.raises(SystemExit) as caught, terminal.guarded(), terminal.as_typed():
+        raise ValueError("size=1: give 16 to 4096")
+    assert caught.value.code == 2 and capsys.readouterr().err == "size=1: give 16 to 4096\n"
+
+
 def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost(capsys):
     def once(*_):
         gc.callbacks.remove(once)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxfdsl import cli, experiment, sharding
+from jaxfdsl import cli, experiment, resume, sharding
 from jaxfdsl import config as c
 from jaxfdsl.checkpoint import Checkpoints
 from jaxfdsl.data import store
@@ -80,9 +80,9 @@ def workdir(pictures, alone, tmp_path_factory):
     """The run on one device as a user has it."""
     folder = tmp_path_factory.mktemp("run")
     saved = Checkpoints(folder / "checkpoints", keep=1, tell=print)
-    saved.save(3, alone[1], {})
+    saved.save(3, alone[1], resume.meta(alone[0]))
     saved.close()
-    (folder / "config.json").write_text(c.to_json(recipe(pictures)))
+    (folder / "config.json").write_text(c.to_json(recipe(pictures, EIGHT)))
     return folder
 
 
@@ -144,6 +144,21 @@ def test_the_verb_evaluates_a_checkpoint_by_captions(pictures, workdir, capsys, 
     with pytest.raises(SystemExit):
         cli.run([*command, "--evals=zero_shot", f"--names={names}"])
     assert "has 3 classes and 2 names of them: type --names=FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["evaluate", "evaluate --data", "select"])
+def test_captions_are_read_as_in_training(pictures, alone, workdir, capsys, monkeypatch, words):
+    assert alone[0].identity["objective.align.tokenizer"] == "bytes-16"
+    told = {
+        "evaluate": ["evaluate", str(workdir)],
+        "evaluate --data": ["evaluate", str(workdir), f"--data=store:{pictures}", "--evals=knn"],
+        "select": ["select", str(pictures), "--by=agreement", f"--model={workdir}", "--out=x"],
+    }
+    monkeypatch.setattr(Bytes, "identity", "bytes-8")  # as of a file that was changed since
+    with pytest.raises(SystemExit):
+        cli.run(told[words])
+    sentence = "checkpoints/3 was trained with (that was bytes-16, this is bytes-8): put that file"
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

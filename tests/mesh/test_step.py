@@ -99,7 +99,7 @@ def drawer(shape):
     def crop(part, key, rows):
         return part
 
-    def augment(batch, key, rows):
+    def augment(batch, key, rows, tables):
         return batch | {"row": rows}
 
     return step.make_draw_batch(parts.batches.fields, crop, augment, parts.mesh)

@@ -1,12 +1,15 @@
 """What devices can do, what models cost, and what compiled programs tell of themselves."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 from jaxfdsl import config as c
-from jaxfdsl import load_config
+from jaxfdsl import dryrun, load_config
 from jaxfdsl.config import ConfigError
-from jaxfdsl.costs import collectives, devices, images, reached
-from jaxfdsl.models import vit
+from jaxfdsl.costs import collectives, devices, flops, images, page, plan, reached
+from jaxfdsl.models import denoiser, variants, vit
 
 # Names as JAX gives them, and dense TFLOP/s of the makers' data sheets.
 PEAKS = {
@@ -70,6 +73,62 @@ def test_the_expected_share_follows_the_width():
     assert [share("tpu", variant=name) for name in ("vit_ti", "vit_s", "vit_b")] == [0.2, 0.3, 0.4]
     assert share("gpu", image_size=32, patch_size=4) == 0.045
     assert share("gpu", variant="vit_l") == share("gpu", variant="vit_b")
+
+
+# Peebles and Xie, arXiv 2212.09748, table 4: Gflops of DiT-*/2 on the latents of 256 pixels, where
+# a multiplication with its addition is one.
+DIT = {"dit_s": 6.06, "dit_b": 23.01, "dit_l": 80.71, "dit_xl": 118.64}
+
+
+def latent_run(variant: str = "dit_s", condition: str = "label") -> c.ConfigDict:
+    config = c.default_config()
+    config.update(batch_size=256, steps=1000)
+    config.model.update(image_size=256, patch_size=2, variant=variant, autoencoder="/nowhere/vae")
+    config.augment.update(mean=(0.5,) * 3, std=(0.5,) * 3)
+    config.objective.classify.weight, config.objective.denoise.weight = 0.0, 1.0
+    config.data.condition = condition
+    config.data.sources.a = c.tfds_source("imagenet2012", data_dir="/nowhere")
+    return config
+
+
+def test_denoisers_cost_what_is_published():
+    made = plan.make(latent_run("dit_xl"), devices.Fleet(devices.KINDS["h200"], 8))
+    assert made.autoencoder is not None and made.design.channels == 4 and made.design.tokens == 256
+    for name, published in DIT.items():
+        # It puts out variances too, and looks its classes up in a table.
+        theirs = {"size": variants.DENOISERS[name], "output_channels": 8, "cond_size": 0}
+        design = dataclasses.replace(made.design, **theirs)
+        assert flops.denoising(design) / 2e9 == pytest.approx(published, abs=0.1), name
+
+
+def test_a_dry_run_tells_of_the_autoencoder():
+    config = latent_run()
+    config.model.update(width=32, depth=1, num_heads=2)
+    report = dryrun.report(config, "h200-8")
+    told = "\n".join(page.lines(report))
+    assert "Autoencoder: 83,653,863 parameters, frozen (assumed: Stable Diffusion's" in told
+    assert "latents of 32 x 32 x 4 in patches of 2, 256 tokens" in told
+    assert report.arguments["autoencoder"] == 2 * 83_653_863  # bfloat16
+    assert report.flops_lowered == pytest.approx(report.flops, rel=0.15)
+    assert report.encoding_seconds > 100 * report.model_seconds  # of a network this small
+
+
+def test_a_sample_costs_its_velocities():
+    design = denoiser.Design(
+        variants.Variant(8, 1, 1), 8, 3, 2, 5, 3, "xla", False, "none", np.dtype("float32")
+    )
+    one = flops.denoising(design)
+    assert flops.sampling(design, 25, "euler") == 25 * one
+    assert flops.sampling(design, 25, "heun", guidance=2.0) == 100 * one
+    half = dataclasses.replace(design, size=variants.Variant(4, 1, 1))
+    wanted = 10 * (one + flops.denoising(half))
+    assert flops.sampling(design, 10, "euler", 1.5, half) == wanted
+
+
+def test_columns_of_absent_sets_are_assumed():
+    config = latent_run(condition="rep:dinov2+label")
+    condition = images.batches_of(config).condition
+    assert (condition.size, condition.column) == (768 + 1000, "rep:dinov2")
 
 
 def test_absent_sets_are_counted():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxfdsl.models import denoiser, sampler
+from jaxfdsl.models import denoiser, sampler, variants
 from jaxfdsl.models.variants import Variant
 from jaxfdsl.objectives.denoise import Denoise, draw_times
 
@@ -53,6 +53,21 @@ def seen():
     }
 
 
+def test_the_gradient_of_the_norm_is_the_one_that_jax_finds():
+    def written_out(x):
+        spread = jnp.mean(jnp.square(x - x.mean(-1, keepdims=True)), -1, keepdims=True)
+        return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(spread + 1e-6)
+
+    rng = np.random.default_rng(0)
+    x, given = (jnp.asarray(rng.normal(2, 3, (5, 7)), jnp.float32) for _ in range(2))
+    for norm in (written_out, denoiser.plain_norm):
+        value, back = jax.vjp(norm, x)
+        if norm is written_out:
+            expected = value, back(given)[0]
+    np.testing.assert_allclose(value, expected[0], atol=1e-6)
+    np.testing.assert_allclose(back(given)[0], expected[1], atol=1e-6)
+
+
 PUBLISHED = {"dit_s": 33, "dit_b": 130, "dit_l": 458, "dit_xl": 675}  # arXiv 2212.09748, table 4
 
 
@@ -60,7 +75,7 @@ PUBLISHED = {"dit_s": 33, "dit_b": 130, "dit_l": 458, "dit_xl": 675}  # arXiv 22
 def test_published_parameter_counts(name, millions):
     """DiT-*/2 of 32 x 32 x 4 latents, 1,000 classes, learned variances, its fixed positions
     counted, as the paper does."""
-    size = denoiser.VARIANTS[name]
+    size = variants.DENOISERS[name]
     made = design(size=size, image_size=32, channels=4, output_channels=8, cond_size=1000)
     shapes = jax.eval_shape(denoiser.build(made).init, jax.random.key(0))
     count = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes)) + size.width * made.tokens

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import importlib
+import pkgutil
 
 import jax
 import numpy as np
@@ -9,12 +11,14 @@ import pytest
 from PIL import Image
 
 from jaxfdsl import config as c
-from jaxfdsl import experiment, sharding
+from jaxfdsl import experiment, objectives, sharding
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import batches, sources
 from jaxfdsl.data.batches import Batches
 from jaxfdsl.data.formula import from_dataset
 from jaxfdsl.data.sources import Group
+from jaxfdsl.objectives.objective import Objective
+from jaxfdsl.validation_groups import CROSS_SAMPLE
 from tests.unit.test_batches import Numbered
 
 
@@ -243,3 +247,10 @@ def test_views_of_a_stored_image_are_cut_anew(tmp_path):
     assert sorted(pairs[:, 0]) == [0, 1, 2, 3]
     views = rows["image"].reshape(4, 2, -1)
     assert (views[:, 0] != views[:, 1]).any(1).all()
+
+
+def test_objectives_that_compare_images_are_known_before_they_are_built():
+    for module in pkgutil.iter_modules(objectives.__path__):
+        importlib.import_module(f"{objectives.__name__}.{module.name}")
+    own = [kind for kind in Objective.__subclasses__() if kind.__module__.startswith("jaxfdsl.")]
+    assert {kind.__name__.lower() for kind in own if kind.cross_sample} == {*CROSS_SAMPLE}

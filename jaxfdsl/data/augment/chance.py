@@ -31,6 +31,7 @@ class Stream(enum.IntEnum):
     NOISE = 9
     MIX = 10
     DOWNSAMPLE = 11
+    LATENT = 12
 
 
 def seeds(key: Key[Array, ""] | Array, rows: Integer[Array, " B"]) -> UInt32[Array, " B"]:

@@ -32,7 +32,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from jaxtyping import Int64
 
-from jaxfdsl import compile_cache, generators
+from jaxfdsl import compile_cache, generators, terminal
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data.materialise import SHARD_IMAGES, formats, images, loading, tfds_layout
 from jaxfdsl.data.materialise import manifest as manifests
@@ -76,8 +76,9 @@ def write(
     when the pipeline is done. Raises `ConfigError` as `write.materialise` does.
     """
     options = _options(beam_options)
-    root = beam.Pipeline(options=options)  # refuses a runner that it does not know
-    dataset = generators.load(name, **arguments)
+    with terminal.as_typed():
+        root = beam.Pipeline(options=options)  # refuses a runner that it does not know
+        dataset = generators.load(name, **arguments)
     direct.check_size(dataset, shard_images)
     out = str(out) if "://" in str(out) else os.path.abspath(os.path.expanduser(out))
     manifest = _opened(out.rstrip("/"), direct.asked_for(dataset, "tfds", shard_images, command))
@@ -174,7 +175,7 @@ def _opened(out: str, asked: dict[str, Any]) -> manifests.Manifest:
         return manifests.opened(pathlib.Path(out), asked)
     path = f"{out}/{manifests.NAME}"
     if FileSystems.exists(path):
-        return manifests.read(out, _get(path).decode(), asked)
+        return manifests.read(out, _get(path), asked)
     if FileSystems.match([f"{out}/**"], limits=[1])[0].metadata_list:
         raise ConfigError(f"--out={out} holds other files: type an empty or a new folder.")
     return manifests.Manifest(out, asked, {})

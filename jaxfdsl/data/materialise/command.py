@@ -4,7 +4,7 @@ import ast
 import shlex
 from typing import Any
 
-from jaxfdsl import compile_cache, generators
+from jaxfdsl import compile_cache, generators, terminal
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data.materialise import SHARD_IMAGES
 from jaxfdsl.data.materialise.manifest import Manifest
@@ -31,7 +31,8 @@ def run(options: Any) -> None:
     if options.beam:
         manifest = _with_beam(options, arguments, asked)
     else:
-        dataset = generators.load(options.name, **arguments)
+        with terminal.as_typed():
+            dataset = generators.load(options.name, **arguments)
         manifest = materialise(dataset, options.to, options.out, **asked)
     held = manifest.asked
     print(
@@ -69,6 +70,8 @@ def _settings(given: list[str]) -> dict[str, Any]:
             raise ConfigError(f"--option {one}: type --option name=value, such as weights=none.")
         if name in _OWN:
             raise ConfigError(f"--option {one}: type --{_OWN[name]}={text}.")
+        if name == "name":
+            raise ConfigError(f"--option {one}: type the name of the data set alone.")
         try:
             settings[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -87,3 +90,22 @@ def _command(options: Any) -> str:
     for one in options.option:
         words += ["--option", one]
     return shlex.join(words)
+
+
+def dataset_of(command: str) -> Any | None:
+    """The `generators.Dataset` that a command of `_command` wrote, without its images; None for
+    any other text."""
+    try:
+        words = shlex.split(command)
+        pairs = list(zip(words[3::2], words[4::2], strict=True))
+    except ValueError:
+        return None
+    if words[:2] != ["jaxfdsl", "materialise"]:
+        return None
+    numbers = {name[2:]: int(value) for name, value in pairs if name[2:] in _OWN.values()}
+    known: dict[str, Any] = {name: numbers[flag] for name, flag in _OWN.items() if flag in numbers}
+    settings = _settings([value for name, value in pairs if name == "--option"])
+    try:
+        return generators.load(words[2], **known, **settings)
+    except (ValueError, OSError):
+        return None

@@ -86,10 +86,10 @@ def opened(out: pathlib.Path, asked: dict[str, Any]) -> Manifest:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ConfigError(f"--out={out} holds other files: type an empty or a new folder.")
         return Manifest(out, asked, {})
-    return read(out, path.read_text(), asked)
+    return read(out, path.read_bytes(), asked)
 
 
-def read(out: Any, text: str, asked: dict[str, Any]) -> Manifest:
+def read(out: Any, text: bytes, asked: dict[str, Any]) -> Manifest:
     """The manifest of `out` by its text; raises `ConfigError` for that of another data set."""
     try:
         found = json.loads(text)

@@ -312,10 +312,10 @@ def _check_broken(
     total = len(split.keys)
     if len(broken) > allowed * total or len(broken) == total:
         share = f"{len(broken) / total + 5e-7:.6f}"
+        leave = f", or type --max_corrupt={share} to leave them out" if len(broken) < total else ""
         raise ConfigError(
             f"{len(broken):,} of {total:,} images of {split.name} cannot be decoded, more than "
-            f"--max_corrupt={allowed:g} of them: {first}: get the originals again, or type "
-            f"--max_corrupt={share} to leave them out."
+            f"--max_corrupt={allowed:g} of them: {first}: get the originals again{leave}."
         )
     tell(
         f"{split.name}: images {total - len(broken):,}, files {len(done):,}, "

@@ -9,17 +9,18 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float32, Int, Shaped
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data.store import layout as layouts
 
 HEADER = 128  # bytes that numpy gives the header of one axis, room for it to grow included
-SIDECARS = ("rep", "score")  # kinds of sidecar columns: "rep:dinov2", "score:clip"
+# Kinds of sidecar columns: "rep:dinov2", "score:clip", "cluster:dinov2-k1000".
+SIDECARS = ("rep", "score", "cluster")
 _CHUNK = 2**24  # bytes that are summed up at once
 _NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -59,7 +60,7 @@ def write_column(
     values: Shaped[np.ndarray, "N ..."],
     made_by: Mapping[str, Any],
 ) -> None:
-    """Write a sidecar column, `rep:<encoder>` or `score:<name>`: a number or more a row.
+    """Write a sidecar column, such as `rep:<encoder>` or `score:<name>`: a number or more a row.
 
     `made_by` is what someone needs to make it again. Raises `ConfigError` for a name of another
     kind and for values that are not one a row of the store.
@@ -72,7 +73,14 @@ def write_column(
         )
     if values.dtype.kind not in "fiub":
         raise ConfigError(f"{name} holds {values.dtype}: type numbers.")
-    _write(sidecar_file(root, name), values, made_by, _statistics(values))
+    write_sidecar(sidecar_file(root, name), values, made_by)
+
+
+def write_sidecar(
+    file: pathlib.Path, values: Shaped[np.ndarray, "N ..."], made_by: Mapping[str, Any]
+) -> None:
+    """Write a column where `data.records.Records.sidecar` says, of whatever pictures."""
+    _write(file, values, made_by, _statistics(values))
 
 
 def write_index(
@@ -99,8 +107,8 @@ def sidecar_file(root: pathlib.Path, name: str) -> pathlib.Path:
     kind, _, own = name.partition(":")
     if kind not in SIDECARS or not _NAMES.fullmatch(own):
         raise ConfigError(
-            f"{name!r} is no column: type one of {', '.join(layouts.COLUMNS)}, rep:NAME or "
-            "score:NAME."
+            f"{name!r} is no column: type one of {', '.join(layouts.COLUMNS)}, rep:NAME, "
+            "score:NAME or cluster:NAME."
         )
     return root / kind / f"{own}.npy"
 
@@ -133,6 +141,18 @@ def described(file: pathlib.Path) -> dict[str, Any]:
         return dict(json.loads(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read ({error}): make {file.name} again.") from error
+
+
+def standardisation(
+    file: pathlib.Path,
+) -> tuple[Float32[np.ndarray, " D"], Float32[np.ndarray, " D"]] | None:
+    """Mean and deviation of each number of a column's vectors, a deviation of 0 being 1; None of a
+    column of single numbers."""
+    said = described(file).get("each")
+    if said is None:
+        return None
+    mean, deviation = (np.asarray(said[name], np.float32) for name in ("mean", "deviation"))
+    return mean, np.where(deviation > 0, deviation, 1).astype(np.float32)
 
 
 def digest(file: pathlib.Path) -> str:
@@ -176,4 +196,23 @@ def _statistics(values: np.ndarray) -> dict[str, Any]:
     mean = total / count
     deviation = float(np.sqrt(max(0.0, squares / count - mean**2)))
     numbers = {"mean": float(mean), "deviation": deviation, "min": float(least), "max": float(most)}
-    return {"statistics": {"finite": count, "not_finite": odd, **numbers}}
+    found = {"statistics": {"finite": count, "not_finite": odd, **numbers}}
+    return found | ({"each": _of_each(values, step)} if values.ndim == 2 else {})
+
+
+def _of_each(values: np.ndarray, step: int) -> dict[str, list[float]]:
+    """Mean and deviation of each number of the vectors that are finite, in two passes: one pass
+    would lose a small deviation beside a large mean."""
+    rows, total = 0, np.zeros(values.shape[1])
+    for part in _finite_parts(values, step):
+        rows, total = rows + len(part), total + part.sum(axis=0)
+    mean, squares = total / max(1, rows), np.zeros(values.shape[1])
+    for part in _finite_parts(values, step):
+        squares += np.square(part - mean).sum(axis=0)
+    return {"mean": mean.tolist(), "deviation": np.sqrt(squares / max(1, rows)).tolist()}
+
+
+def _finite_parts(values: np.ndarray, step: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(values), step):
+        part = np.asarray(values[start : start + step], np.float64)
+        yield part[np.isfinite(part).all(axis=1)]

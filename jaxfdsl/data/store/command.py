@@ -116,10 +116,19 @@ def lines(store: Store) -> list[str]:
     for name in store.columns:
         if ":" in name:
             about = columns.described(columns.sidecar_file(store.path, name))
-            said.append(f"{name:<15} {json.dumps(about['statistics'])}")
+            said.append(f"{name:<15} {_maker(about)}{json.dumps(about['statistics'])}")
     said += [f"{name:<15} {value}" for name, value in layout.card.items()]
     said += [f"{name:<15} not stated" for name in cards.missing(layout.card)]
     return said
+
+
+def _maker(about: dict[str, Any]) -> str:
+    """How many numbers an image a sidecar column has, and of which encoder or column."""
+    width, made_by = about["shape"][1:], about.get("made_by", {})
+    by = made_by.get("encoder") or made_by.get("of") or made_by.get("by")
+    numbers = [f"{'x'.join(map(str, width))} numbers"] if width else []
+    told = [*numbers, *([f"by {by}"] if isinstance(by, str) else [])]
+    return ", ".join(told) + ": " if told else ""
 
 
 def _out(options: Any) -> str:

@@ -35,7 +35,7 @@ class ParquetRows:
                 if number + count <= start and not self._merge:
                     number += count
                     continue
-                batches = opened.iter_batches(_AT_ONCE, row_groups=[group], columns=names)
+                batches = _batches(opened, file, row_groups=[group], columns=names)
                 for given in (one for batch in batches for one in _lines(batch)):
                     where = f"row {number} of {file.name} and those before it"
                     image = given.pop("image")
@@ -57,6 +57,16 @@ def _open(file: pathlib.Path) -> Any:
         return pyarrow.parquet.ParquetFile(file, memory_map=True)
     except (OSError, pyarrow.ArrowException) as error:
         raise ConfigError(f"{file} is truncated or no Parquet file ({error}).") from error
+
+
+def _batches(opened: Any, file: pathlib.Path, **part: Any) -> Iterator[Any]:
+    """Of a part's rows; raises ConfigError for damaged pages, which are read only here."""
+    import pyarrow
+
+    try:
+        yield from opened.iter_batches(_AT_ONCE, **part)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ConfigError(f"{file} is damaged ({error}): copy it again.") from error
 
 
 def _names(schema: Any, file: pathlib.Path) -> list[str]:

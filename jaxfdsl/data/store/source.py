@@ -5,8 +5,8 @@ Worker processes load this module: nothing in it touches a device.
 
 import dataclasses
 import functools
-import hashlib
 import os
+import pathlib
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -62,6 +62,10 @@ class StoreRecords(Records):
         """Rows of the store."""
         return np.asarray(_index(self)[rows]) if self.index else rows
 
+    def sidecar(self, name: str) -> pathlib.Path:
+        """In the store; its rows are the store's."""
+        return columns.sidecar_file(self.store.path, name)
+
     def column(self, name: str) -> np.ndarray:
         """A column of these images."""
         values = self.store.column(name)
@@ -79,13 +83,6 @@ class StoreSource(stored.StoredSource):
     records: StoreRecords
     group: Group = ALONE
     tokenizer: Tokenizer | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        if self.tokenizer is None:
-            return super().fingerprint
-        text = f"{super().fingerprint} {self.tokenizer.identity}"
-        return hashlib.sha256(text.encode()).hexdigest()
 
     def with_tokenizer(self, tokenizer: Tokenizer, field: str) -> "StoreSource":
         """The same images with `tokens`; raises `ConfigError` where one has no caption."""

@@ -1,0 +1,103 @@
+"""Columns that take long to make: parts lie beside the file until all are there, so that a kill
+loses one part.
+"""
+
+import contextlib
+import errno
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from jaxfdsl import terminal
+from jaxfdsl.config import ConfigError
+from jaxfdsl.data.store import columns, layout
+
+Rows = Int64[np.ndarray, " n"]
+Values = Shaped[np.ndarray, "n ..."]
+# Of rows, and of a function that is told how many more are done.
+Compute = Callable[[Rows, Callable[[int], Any]], Values]
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def made_by_of(file: pathlib.Path) -> dict[str, Any] | None:
+    """What made the column in a file; None where there is none that is whole."""
+    if not (file.is_file() and file.with_suffix(".json").is_file()):
+        return None
+    return columns.described(file).get("made_by", {})
+
+
+def is_there(file: pathlib.Path, made_by: Mapping[str, Any]) -> bool:
+    """Whether a column is there that was made by the same."""
+    return made_by_of(file) == json.loads(json.dumps(made_by))
+
+
+@contextlib.contextmanager
+def gathered(
+    file: pathlib.Path,
+    made_by: Mapping[str, Any],
+    total: int,
+    compute: Compute,
+    *,
+    each: int,
+    desc: str,
+    check: Callable[[Rows, Values], None] | None = None,
+) -> Iterator[Values]:
+    """The values of all `total` rows, computed `each` rows at a time, memory-mapped.
+
+    Parts of the same `made_by` that an earlier call left are taken as they are, others are thrown
+    away. `check` sees every part, old or new, and may raise. The parts go when the caller, who
+    writes the column, is through. Raises ConfigError for a folder that cannot be written to.
+    """
+    folder = file.with_name(f"{file.stem}.parts")
+    _begin(folder, {**made_by, "part": each})
+    parts = []
+    with terminal.progress(total, desc=desc, unit="images") as bar:
+        for first in range(0, total, each):
+            rows = np.arange(first, min(first + each, total))
+            parts.append(folder / f"{first:012d}.npy")
+            if parts[-1].is_file():
+                bar.initial += len(rows)  # which were not done now, for the rate
+                bar.update(len(rows))
+            else:
+                values = compute(rows, bar.update)
+                with layout.whole(parts[-1]) as made:
+                    np.save(made, values)
+            if check:
+                check(rows, np.load(parts[-1], mmap_mode="r"))
+    yield _joined(folder / "joined.npy", parts, total)
+    shutil.rmtree(folder)
+
+
+def _joined(file: pathlib.Path, parts: list[pathlib.Path], total: int) -> Values:
+    """In a file, as the column of a large set may not fit in memory."""
+    one = np.load(parts[0], mmap_mode="r")
+    values = np.lib.format.open_memmap(file, "w+", one.dtype, (total, *one.shape[1:]))
+    first = 0
+    for part in parts:
+        own = np.load(part, mmap_mode="r")
+        values[first : first + len(own)] = own
+        first += len(own)
+    return values
+
+
+def _begin(folder: pathlib.Path, made_by: dict[str, Any]) -> None:
+    """Parts of something else are thrown away."""
+    text, said = json.dumps(made_by, sort_keys=True), folder / "made_by.json"
+    try:
+        if folder.exists() and not (said.is_file() and said.read_text() == text):
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with layout.whole(said) as file:
+            file.write(text.encode())
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        raise ConfigError(
+            f"{folder.parent} cannot be written to ({error.strerror}): copy the data set to a "
+            "folder of yours, and type that one."
+        ) from error
