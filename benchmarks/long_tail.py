@@ -16,8 +16,9 @@ encoder's vector. A classifier from scratch is then trained in equal steps on
 and tested on the 10,000 balanced test images: all of them, and those of the first three classes
 (head), of the next four and of the last three (tail, 56, 33 and 20 images).
 
-Cost: COST. Every training run is an ordinary jaxfdsl run under --out; killed, the same command goes
-on. `--table` prints what is finished. Writes --out/long_tail.json.
+Cost: about an hour and a half of one core (computed). Every training run is an ordinary jaxfdsl run
+under --out; killed, the same command goes on. `--table` prints what is finished. Writes
+--out/long_tail.json.
 """
 
 import argparse
@@ -40,7 +41,7 @@ COUNTS = [round(MOST * IMBALANCE ** (-k / 9)) for k in range(10)]
 PARTS = {"head": range(0, 3), "middle": range(3, 7), "tail": range(7, 10)}
 
 BUDGETS = {
-    "cpu": small_images.Budget(steps=4_000, encoder_steps=600),
+    "cpu": small_images.Budget(steps=4_000, ema=0.998, encoder_steps=600),
     "smoke": small_images.Budget(
         encoder_width=16, encoder_depth=1, encoder_steps=20, encoder_batch=64, width=16, depth=1,
         steps=20, sample_steps=2, classifier_width=16, classifier_depth=1, classifier_steps=20,

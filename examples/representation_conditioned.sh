@@ -18,8 +18,8 @@ run() { # the part of the recipe, its workdir, and what else is set
 }
 
 # 1. The real images.
-jaxfdsl materialise fractaldb-1k --to store --classes 10 --instances 64 --size 32 \
-    --option weights=uniform --option pattern=point --option num_points=4000 --option pad=1 \
+jaxfdsl materialise fractaldb-1k --to store --classes 10 --instances 64 --size 16 \
+    --option weights=uniform --option pattern=point --option num_points=1000 --option pad=1 \
     --out "$out/real"
 
 # 2. An encoder that sees no label, and its vector of each image. Published weights are one word:

@@ -139,7 +139,8 @@ def load(
     if not isinstance(name, str):
         raise ValueError(f"name={name!r}: give one of generators.names()")
     if name not in names():
-        raise ValueError(f"no data set {name!r}{options.nearest(name, names())}; {_known()}")
+        near = options.nearest(name, names())
+        raise ValueError(f"no data set {name!r}{near or f'; {_known()}'}")
     base, _, count = name.rpartition("-")
     base, count = (base, count) if base in DATASETS and count in SIZES else (name, "")
     entry = DATASETS.get(base) or Published(base)

@@ -19,6 +19,10 @@ from ml_collections import ConfigDict
 from jaxfdsl.config import ConfigError, field, from_json
 
 DEFAULT = "configs/demo.py"
+USUAL = {  # names that other programs have for a field
+    "lr": "optimizer.learning_rate",
+    "wd": "optimizer.weight_decay",
+}
 
 
 def packaged_folder() -> pathlib.Path:
@@ -176,6 +180,8 @@ def dotted(config: ConfigDict, prefix: str = "", groups: bool = True) -> Iterato
 def suggest(typed: str, known: Iterable[str]) -> str | None:
     """The known name nearest to `typed`; for dotted names, first one that ends alike."""
     known = list(known)
+    if (usual := USUAL.get(typed.rpartition(".")[2])) in known:
+        return usual
     close = difflib.get_close_matches(typed, known, n=1, cutoff=0.6)
     if close:
         return close[0]

@@ -6,7 +6,6 @@ from typing import Any
 
 from jaxfdsl import latents
 from jaxfdsl.config import ConfigError
-from jaxfdsl.data import batches
 from jaxfdsl.data import condition as conditions
 from jaxfdsl.data.sources import Source
 from jaxfdsl.models.autoencoder import Autoencoder
@@ -14,21 +13,26 @@ from jaxfdsl.models.autoencoder import Autoencoder
 Batch = dict[str, Any]
 
 
-def conditioned(trained: Mapping[str, Source], source: Source, field: str) -> Source:
-    """The source with what the denoiser is told of images, in the training column's units."""
+def conditioned(
+    trained: Mapping[str, Source], source: Source, field: str, offset: Callable[[Source], int]
+) -> Source:
+    """The source with what the denoiser is told of images, in the training column's units; where it
+    is told classes, those of this source begin at `offset` among the training data's."""
     learned = next(iter(trained.values())).condition
     assert learned is not None
-    own, told = batches.conditioned(learned.kind, {"source": source}, field)
-    classes = sum(one.num_classes for one in trained.values())
-    if learned.by_label:
-        learned = dataclasses.replace(learned, classes=classes)
+    own = source.own_condition(learned.kind, learned.classes, f"{field}.source")
     if not conditions.same(own, learned):
         raise ConfigError(
             f"{field}.source ({source.name}) has other conditions than the training data "
             f"(data.condition={learned.kind!r}: {own.size} numbers, not {learned.size}, or another "
             "encoder): type a part of the same data."
         )
-    return dataclasses.replace(told["source"], condition=learned)
+    return dataclasses.replace(
+        source,
+        condition=learned,
+        first_class=offset(source) if learned.by_label else 0,
+        targets=tuple(dict.fromkeys((*source.targets, "cond"))),
+    )
 
 
 def in_latents(

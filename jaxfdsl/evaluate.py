@@ -139,6 +139,8 @@ def _own(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
     step = int(state["step"])
     if parts.batches.tokenizer is not None:
         _check_tokenizer(parts.batches.tokenizer, config, folder / str(step))
+    if parts.batches.condition is not None:
+        _check_told(parts.identity, folder / str(step))
     print(f"step {step} of {parts.total_steps}")
     yield step
     params = state_lib.evaluated(state)
@@ -157,6 +159,11 @@ def _on_data(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
     from jaxfdsl import checkpoint, compile_cache, evaluators, sharding
     from jaxfdsl.objectives.classify import Classify
 
+    if config.objective.denoise.weight:
+        raise ConfigError(
+            f"--data={asked.data} is for features, which {workdir}, a run of a denoiser, has not: "
+            "leave it out for the evaluations of the run's own config."
+        )
     compile_cache.enable()
     try:
         one = epath.Path(workdir) / "checkpoints" / str(asked.step)
@@ -220,6 +227,22 @@ def _check_tokenizer(tokenizer: Any, config: ConfigDict, saved: Any) -> None:
         ) from error
     path = config.objective.align.tokenizer
     text_evaluators.check_trained(tokenizer, data, str(saved), path)
+
+
+def _check_told(identity: Mapping[str, Any], saved: Any) -> None:
+    """Raises ConfigError where a denoiser would be told other things than it has learned, or see
+    other latents, by the metadata of the checkpoint in the folder `saved`."""
+    from jaxfdsl import checkpoint, latents
+
+    learned = checkpoint.load_meta(saved)["data"]
+    for name, what in (
+        ("data.condition.fingerprint", "the column of data.condition"),
+        (latents.TABLE, "the file of model.autoencoder"),
+    ):
+        if learned.get(name) != identity.get(name):
+            raise ConfigError(
+                f"{what} is not the one that {saved} was trained with: put that one back."
+            )
 
 
 def _entries(asked: Asked) -> ConfigDict:

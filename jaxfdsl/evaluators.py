@@ -120,10 +120,12 @@ def _scored(run: _Run, name: str) -> Evaluator:
     """An evaluation of what an objective trains."""
     entry, trains = run.config.evals[name], SCORED[run.config.evals[name].kind]
     source = _source(run.config, name, "source", entry.num_examples)
+    offset_of = functools.partial(_label_offset, run, name)
     if trains == "denoise":
-        source = denoise_evaluators.conditioned(run.trained, source, f"evals.{name}")
+        field = f"evals.{name}"
+        source = denoise_evaluators.conditioned(run.trained, source, field, offset_of)
     check_targets(f"evals.{name}.source", source, {trains: run.objectives[trains]})
-    offset = _label_offset(run, name, source)
+    offset = 0 if trains == "denoise" else offset_of(source)
     multiple = entry.kind == "mean_average_precision"
     fields, view, table = denoise_evaluators.in_latents(
         lambda rows, table: join.moved_up(source.fields(rows, table), offset),

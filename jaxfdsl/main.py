@@ -57,10 +57,9 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> C
         given = _define_given(flag_values)
         left = flag_values(rest)
     except (flags.Error, TypeError, ValueError) as error:
-        raise ConfigError(_what_to_type(recipe, str(error))) from error
+        raise ConfigError(_what_to_type(recipe, str(error), rest)) from error
     if len(left) > 1:
-        meant = left[1] if "=" in left[1] else f"field={left[1]}"
-        raise ConfigError(f"What does {left[1]!r} set? Type --config.{meant} instead.")
+        raise ConfigError(_what_to_set(left[1]))
     typed_given = Given(*(flag.value for flag in given))
     return Command(config.value, os.path.expanduser(workdir.value), typed_given)
 
@@ -122,8 +121,25 @@ def _typed_options(arguments: Sequence[str]) -> dict[str, Any]:
     return typed
 
 
-def _what_to_type(recipe: ConfigDict, message: str) -> str:
-    """Absl's message on one line; for a value of the wrong type, with the recipe's own value."""
+def _what_to_set(word: str) -> str:
+    """For a word that stands alone."""
+    path, _, _ = word.partition(":")
+    if f"configs/{pathlib.PurePath(path).stem}.py" in config_path.packaged_names():
+        return f"What does {word!r} set? Type --config={word} for the recipe."
+    meant = word if "=" in word else f"field={word}"
+    return f"What does {word!r} set? Type --config.{meant} instead."
+
+
+def _what_to_type(recipe: ConfigDict, message: str, arguments: Sequence[str]) -> str:
+    """Absl's message on one line; for a value of the wrong type, with the recipe's own value; for a
+    field that is typed as a flag, as what it is."""
+    unknown = re.match(r"Unknown command line flag '(\w[\w.]*)'", message)
+    if unknown and "Did you mean" not in message:
+        meant = config_path.suggest(unknown[1], config_path.dotted(recipe))
+        if meant:
+            flag = re.compile(rf"--?{re.escape(unknown[1])}(=.*)?")
+            value = next((m[1] or "" for item in arguments if (m := flag.fullmatch(item))), "")
+            return f"--{unknown[1]}: type --config.{meant}{value or '=VALUE'}."
     wrong = re.match(r"flag --(config\.([\w.]+)=.*?): ", message)
     if wrong is None:
         return " ".join(message.split())

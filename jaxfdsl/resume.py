@@ -132,12 +132,14 @@ def initial_state(run: Experiment) -> tuple[State, str]:
     for name in ("params", "ema"):
         if name in state:
             state[name] = jax.tree.map(_moved, params, state[name], run.laid[name])
-    return state, f"Weights from {origin}: {'; '.join(changes)}."
+    return state, f"Weights from {origin}: {'; '.join(changes) or 'as they are'}."
 
 
 def _load(path: str, run: Experiment) -> tuple[Any, str]:
     """The weights of one of our runs, or of another program."""
     if weights.is_foreign(path):
+        if run.batches.condition is not None:
+            raise ValueError("a denoiser starts from weights of its own kind alone")
         design = run.model.design
         return weights.load(path, design.size.num_heads, design.norm_epsilon)
     return checkpoint.load_params(path)

@@ -23,6 +23,12 @@ def check_denoise(config: ConfigDict) -> None:
                     f"{name}={field(config, name)!r} is for denoisers, and objective.denoise is "
                     f"off: type --config.objective.denoise.weight=1, or --config.{name}=''."
                 )
+        variant = config.model.variant
+        if variant.startswith("dit_"):
+            raise ConfigError(
+                f"model.variant={variant!r} is a denoiser's, and objective.denoise is off: type "
+                f"--config.model.variant={'vit_h' if variant == 'dit_xl' else f'v{variant[1:]}'}."
+            )
         return
     _check_alone(config)
     seen = (tuple(config.augment.mean), tuple(config.augment.std))

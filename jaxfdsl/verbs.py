@@ -166,7 +166,9 @@ def _print_completion(top: Parser, argv: Sequence[str]) -> NoReturn:
 
 def meant(typed: str, known: Iterable[str]) -> str:
     """`, is it X?` where something known looks like what is typed."""
-    near = difflib.get_close_matches(typed, list(known), 1)
+    known = list(known)
+    longer = [name for name in known if name.endswith(f"_{typed.lstrip('-')}")]  # --sample_steps
+    near = longer or difflib.get_close_matches(typed, known, 1)
     return f", is it {near[0]}?" if near else ""
 
 

@@ -25,6 +25,8 @@ from jaxfdsl.config import ConfigError
 
 _PLAIN = ("none", "label", "recipe")
 _COLUMNS = ("rep", "cluster")
+# What a column's card says of the encoder, and of how it was shown an image.
+ENCODER, SHOWN = ("encoder", "weights"), ("layer", "image_size", "preparation", "flip")
 ROOM = 2**14  # numbers of a condition, at most: 64 kB an image
 
 
@@ -89,7 +91,8 @@ class Condition:
         if len(odd):
             raise ConfigError(
                 f"data.condition={self.kind!r}: {len(odd)} of {len(column)} vectors are not finite,"
-                f" the first is number {odd[0]}: write the column again (jaxfdsl embed --replace)."
+                f" the first is number {odd[0]}: write the column again (jaxfdsl embed --replace), "
+                f"or type an index without them, such as {self.column.partition(':')[2]}-readable."
             )
         return (column - self.mean) / self.deviation
 
@@ -160,7 +163,8 @@ def of_column(
                 f"data.condition={kind!r} reads one whole number an image, and the column has "
                 f"{values.dtype}{list(values.shape[1:])}: write it by jaxfdsl embed --clusters."
             )
-        clusters = int(np.max(values)) + 1
+        # A part of a set may have none of the last clusters.
+        clusters = max(int(np.max(values)) + 1, int(made_by.get("clusters", 0)))
         return _sized(Condition(kind, clusters, clusters, made_by=made_by, fingerprint=digest))
     if values.ndim != 2 or values.dtype.kind != "f" or standardisation is None:
         raise ConfigError(
@@ -172,13 +176,13 @@ def of_column(
     return _sized(Condition(kind, size, 0, mean, deviation, made_by, digest))
 
 
-def of_parameters(parameters: Float32[np.ndarray, "K D"]) -> Condition:
+def of_parameters(parameters: Float32[np.ndarray, "K D"], family: str) -> Condition:
     """A formula's own parameters."""
     mean, deviation = parameters.mean(axis=0), parameters.std(axis=0)
     deviation = np.where(deviation > 0, deviation, 1).astype(np.float32)
     digest = hashlib.sha256(np.ascontiguousarray(parameters).tobytes()).hexdigest()
     size = parameters.shape[1]
-    return _sized(Condition("recipe", size, 0, mean, deviation, {"by": "formula"}, digest))
+    return _sized(Condition("recipe", size, 0, mean, deviation, {"encoder": family}, digest))
 
 
 def unconditional() -> Condition:
@@ -187,13 +191,18 @@ def unconditional() -> Condition:
 
 
 def same(one: Condition, other: Condition) -> bool:
-    """Whether vectors of both mean the same: kind, sizes, and what made the column."""
-    maker = ("encoder", "weights")
+    """Whether vectors of both mean the same: kind, sizes, and what made the column.
+
+    A number of a cluster means nothing beside those of another clustering.
+    """
+    clustered = one.column.startswith("cluster:")
+    maker = (*ENCODER, *(("column", "clusters", "seed") if clustered else ()))
     sides = [
         (c.kind, c.size, c.classes, json.dumps([c.made_by.get(key) for key in maker]))
         for c in (one, other)
     ]
-    return sides[0] == sides[1]
+    shown = [(one.made_by.get(key), other.made_by.get(key)) for key in SHOWN]
+    return sides[0] == sides[1] and all(None in told or told[0] == told[1] for told in shown)
 
 
 def _sized(made: Condition) -> Condition:

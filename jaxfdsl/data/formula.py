@@ -90,7 +90,8 @@ class FormulaSource(Source):
             )
         if kind != "recipe" or self.scenes:
             return super().own_condition(kind, classes, field)
-        return conditions.of_parameters(captions.parameters(self.dataset))
+        family = self.dataset.name.split("-")[0]
+        return conditions.of_parameters(captions.parameters(self.dataset), family)
 
     def _conditions(self) -> str:
         return "none" if self.scenes else "label, recipe or none"

@@ -53,6 +53,10 @@ class Records(abc.ABC):
         this kind of storage has no place for one."""
         return None
 
+    def in_store(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Rows of a sidecar's file, where these pictures are a list of some of its."""
+        return rows
+
     def column(self, name: str) -> Shaped[np.ndarray, "N ..."]:
         """A sidecar column, a row an image. Raises ConfigError where it is not there."""
         file = self.sidecar(name)

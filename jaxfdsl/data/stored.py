@@ -78,6 +78,7 @@ class StoredSource(Source):
             return super().own_condition(kind, classes, field)
         if kind.endswith("+label"):
             super().own_condition("label", classes, field)
+        _column.cache_clear()  # it may have been written again since
         try:
             file = self.records.sidecar(name)
             values = self.records.column(name)
@@ -85,9 +86,31 @@ class StoredSource(Source):
             made_by = columns.described(file).get("made_by", {})
             each, digest = columns.standardisation(file), columns.digest(file)
             made = conditions.of_column(kind, values, each, made_by, digest)
+            self._check_known(kind, values, columns.described(file))
         except ConfigError as error:
             raise ConfigError(f"{field}: {error}") from error
         return conditions.of_labels(kind, classes, made) if kind.endswith("+label") else made
+
+    def _check_known(self, kind: str, values: np.ndarray, said: Mapping[str, Any]) -> None:
+        """Raises ConfigError where the column says nothing of a picture that can be read: now, and
+        not when it comes."""
+        made_by, vectors = said.get("made_by", {}), values.ndim == 2
+        if vectors and not said.get("statistics", {}).get("not_finite", 1):
+            return
+        of = self.records.sidecar(made_by["of"]) if "of" in made_by else None  # of a cluster
+        if of is not None and of.with_suffix(".json").is_file():
+            made_by = columns.described(of).get("made_by", {})
+        known = np.isfinite(values).all(axis=1) if vectors else np.asarray(values) >= 0
+        rows = self._select(np.arange(self.num_examples))
+        odd = self.records.in_store(np.intersect1d(np.flatnonzero(~known), rows))
+        odd = np.setdiff1d(odd, made_by.get("unreadable", []))
+        if len(odd):
+            column = said.get("made_by", {}).get("of", conditions.column_of(kind))
+            raise ConfigError(
+                f"data.condition={kind!r} has nothing of image {odd[0]}, as of {len(odd)} of "
+                f"{len(rows)}: write {column} again (jaxfdsl embed --replace), or type an index "
+                f"without them, such as {column.partition(':')[2]}-readable."
+            )
 
     def _told(self, rows: Rows) -> Rows:
         """The rows with `cond` float32[n, K] where a denoiser is told of them."""
@@ -96,9 +119,10 @@ class StoredSource(Source):
         labels = rows["label"] + self.first_class if self.condition.by_label else None
         name, mean = self.condition.column, self.condition.mean
         column = np.asarray(_column(self.records, name)[rows["index"]]) if name else None
-        if column is not None and mean is not None:
+        if column is not None:
             # A picture that cannot be read has no vector either, and no weight in the loss.
-            column = np.where(rows["valid"][:, None] > 0, column, mean)
+            there = rows["valid"].reshape(-1, *(1,) * (column.ndim - 1)) > 0
+            column = np.where(there, column, 0 if mean is None else mean)
         given = rows["index"] if labels is None and column is None else labels
         return {**rows, "cond": self.condition.vectors(given, column)}
 

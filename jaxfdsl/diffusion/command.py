@@ -7,6 +7,8 @@ from typing import Any
 from jaxfdsl import compile_cache, terminal
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import store
+from jaxfdsl.data.materialise.write import check_target
+from jaxfdsl.data.store.exporting import TARGETS
 from jaxfdsl.diffusion import recipes as recipes_lib
 from jaxfdsl.diffusion import sampling, writing
 from jaxfdsl.diffusion.recipes import Recipes
@@ -58,15 +60,20 @@ def _check(options: Any) -> int:
             raise ConfigError(
                 f"--{field} is for formula data sets, and {options.name} is a folder: leave it out."
             )
+    check_target(options.to)
     if options.to != "store":
+        then = options.to if options.to in TARGETS else "folder"
         raise ConfigError(
             f"--to={options.to}: samples of a run go to a store: type --to store, and then jaxfdsl "
-            f"store export {options.out} --to={options.to if options.to != 'tfds' else 'folder'}."
+            f"store export {options.out} --to={then}."
         )
     for field in ("images", "batch", "step", "shard_images"):
         value = getattr(options, field)
         if value is not None and value < 1:
             raise ConfigError(f"--{field}={value}: type 1 or more, or leave it out.")
+        most = 2**16 if field == "batch" else 2**31 - 1
+        if value is not None and value > most:
+            raise ConfigError(f"--{field}={value}: type {most} or less.")
     if "://" in options.out:
         raise ConfigError(f"--out={options.out}: type a local folder, and copy it afterwards.")
     return options.images or 0

@@ -11,11 +11,12 @@ import json
 import pathlib
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32, Int64
+from jaxtyping import Float32, Int, Int32, Int64, UInt32
 from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
@@ -70,10 +71,12 @@ class Recipes:
 
 def noise_seeds(
     recipe: Int[np.ndarray, " n"], seed: Int[np.ndarray, " n"]
-) -> Int32[np.ndarray, " n"]:
-    """The seeds of the noise of images, at least 0: of recipes with the same seed they differ, so
-    that a set with one image a recipe is not all from one noise."""
-    return (hash64(recipe, seed) >> np.uint64(33)).astype(np.int32)
+) -> UInt32[np.ndarray, "n 2"]:
+    """The seeds of the noise of images, two words: of recipes with the same seed they differ, so
+    that a set with one image a recipe is not all from one noise, and 64 bits do not come twice."""
+    mixed = hash64(recipe, seed)
+    words = mixed >> np.uint64(32), mixed & np.uint64(0xFFFFFFFF)
+    return np.stack(words, axis=-1).astype(np.uint32)
 
 
 def load(
@@ -106,6 +109,11 @@ def load(
         return training.recipes_of(condition, config, field)
     if text.endswith(".npz"):
         return _of_file(text, condition, field)
+    if text.startswith("tfds:"):
+        raise ConfigError(
+            f"{field}={text!r}: type data, which is what the run was told of its own training "
+            "images, a store, or a file that jaxfdsl represent wrote."
+        )
     return _of_store(text, condition, field)
 
 
@@ -113,10 +121,17 @@ def _balanced(condition: Condition, field: str) -> Recipes:
     if condition.kind != "label":
         raise ConfigError(
             f"{field}='labels' tells a class alone, and the run was trained with data.condition="
-            f"{condition.kind!r}: type {field}=STORE or a file that jaxfdsl represent wrote."
+            f"{condition.kind!r}: type {field}=data, or {_other(condition)}."
         )
     labels = np.arange(condition.classes, dtype=np.int32)
     return made(condition, None, labels, field, name="labels")
+
+
+def _other(condition: Condition) -> str:
+    """Where recipes may be, but for the run's own data."""
+    if condition.kind == "recipe":
+        return "FILE.npz with `column` and `label`"
+    return "a store, or a file that jaxfdsl represent wrote"
 
 
 def _of_store(text: str, condition: Condition, field: str) -> Recipes:
@@ -133,7 +148,8 @@ def _of_store(text: str, condition: Condition, field: str) -> Recipes:
     if condition.kind == "recipe":
         raise ConfigError(
             f"{field}={text!r}: a store does not keep a formula's parameters, which data.condition="
-            f"'recipe' reads: type {field}=FILE.npz with `column` and `label`."
+            f"'recipe' reads: type {field}=data for the run's own categories, or "
+            f"{_other(condition)}."
         )
     try:
         opened = store.open(path)
@@ -182,8 +198,10 @@ def _of_file(text: str, condition: Condition, field: str) -> Recipes:
         made_by = made_by if isinstance(made_by, dict) else {"by": made_by}
     except FileNotFoundError as error:
         raise ConfigError(f"{field} is not there: type the path of a recipes file.") from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{field} cannot be read ({error}): write it again.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ConfigError(
+            f"{field} is no recipes file, or damaged: write it by jaxfdsl represent."
+        ) from error
     needed = bool(condition.column) or condition.kind == "recipe"
     column, label = held.get("column") if needed else None, held.get("label")
     if needed and column is None:
@@ -191,11 +209,17 @@ def _of_file(text: str, condition: Condition, field: str) -> Recipes:
             f"{field} has no array `column`, which data.condition={condition.kind!r} reads: write "
             "it by jaxfdsl represent."
         )
+    if column is not None and (column.ndim < 1 or column.dtype.kind not in "fiu"):
+        raise ConfigError(
+            f"{field} has {column.dtype}{list(column.shape)} in `column`, which is no row of "
+            "numbers an image: write it by jaxfdsl represent."
+        )
     if label is None:
         count = len(column) if column is not None else 0
         label = np.full(count, -1, np.int32)
     counts = {len(one) for one in (column, label) if one is not None}
-    if counts == {0} or len(counts) > 1 or label.ndim != 1 or label.dtype.kind not in "iu":
+    whole = label.ndim == 1 and label.dtype.kind in "iu" and (label < 2**31).all()
+    if counts == {0} or len(counts) > 1 or not whole:
         raise ConfigError(
             f"{field} does not have one whole number in `label` for each row of `column`: write it "
             "again."
@@ -236,6 +260,15 @@ def _check_maker(condition: Condition, made_by: Mapping[str, Any], field: str) -
             raise ConfigError(
                 f"{field} has vectors of another {what} ({str(found)[:40]}, and the run was "
                 f"trained with {str(known)[:40]}): type a column of the same encoder."
+            )
+    there, here = made_by.get("column_made_by"), condition.made_by
+    if condition.column.startswith("cluster:") and isinstance(there, Mapping):
+        differing = [key for key in ("column", "seed") if there.get(key) != here.get(key)]
+        if differing:
+            raise ConfigError(
+                f"{field} has clusters of another clustering than the run was trained with "
+                f"({differing[0]} differs), whose numbers mean nothing there: type recipes of the "
+                "store that it was trained on."
             )
 
 

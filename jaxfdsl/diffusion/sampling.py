@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, UInt8, UInt32
 from ml_collections import ConfigDict
 
 from jaxfdsl import checkpoint, latents
@@ -51,7 +51,7 @@ class Sampler:
     config: ConfigDict = dataclasses.field(repr=False)
 
     def draw(
-        self, params: Any, cond: Float[Array, "n K"], seeds: Int[Array, " n"]
+        self, params: Any, cond: Float[Array, "n K"], seeds: UInt32[Array, "n 2"]
     ) -> UInt8[Array, "n S S 3"]:
         """Images, `seeds` being those of their noise. Each hangs on its own condition and seed
         alone, within the rounding that the size of the batch brings."""
@@ -63,7 +63,7 @@ class Sampler:
         return jnp.round(jnp.clip(pixels, 0, 255)).astype(jnp.uint8)
 
     def flow(
-        self, params: Any, cond: Float[Array, "n K"], seeds: Int[Array, " n"]
+        self, params: Any, cond: Float[Array, "n K"], seeds: UInt32[Array, "n 2"]
     ) -> Float[Array, "n s s C"]:
         """What the denoiser works in, before it becomes pixels."""
         design, how = self.denoiser.design, self.settings
@@ -185,7 +185,7 @@ def _opened(workdir: str, step: int, field: str) -> _Opened:
     condition = conditions.from_json(meta["condition"])
     made = experiment.denoiser_of(config, condition.size)
     number = int(epath.Path(origin).parent.name)
-    name, latent = path.resolve().name, str(meta["data"].get(latents.TABLE, ""))
+    name, latent = path.resolve().name, str(meta.get("data", {}).get(latents.TABLE, ""))
     return _Opened(config.lock(), condition, params, made, digest_of(params), name, number, latent)
 
 
@@ -213,7 +213,25 @@ def _weaker(weaker: str, workdir: str, found: _Opened, field: str) -> _Opened:
             f"{' by latents' * sides[1][2]} and {workdir} of {found.config.model.image_size}"
             f"{' by latents' * sides[0][2]}: type a run with the same images."
         )
+    units = [_units(one) for one in (found, second)]
+    if units[0] != units[1]:
+        name = next(name for name in units[0] if units[0][name] != units[1][name])
+        raise ConfigError(
+            f"{field}={weaker} was trained with another {name} than {workdir}, so that the same "
+            "numbers mean other things to it: type a run of the same data and normalisation."
+        )
     return second
+
+
+def _units(one: _Opened) -> dict[str, Any]:
+    """What the numbers are that a denoiser reads and works in."""
+    given = (one.condition.mean, one.condition.deviation)
+    pixels = [tuple(one.config.augment[name]) for name in ("mean", "std")]
+    return {
+        "standardisation of data.condition": [None if x is None else x.tolist() for x in given],
+        "augment.mean or augment.std": pixels,
+        "model.autoencoder": one.autoencoder,
+    }
 
 
 def digest_of(params: Any) -> str:

@@ -47,8 +47,8 @@ class DiffusionSource(Source):
     def rows(
         self, positions: Int64[np.ndarray, " n"], samples: Int64[np.ndarray, " n"] | None = None
     ) -> Rows:
-        """`cond` float32[n, K] and `seed` int32[n], what the sampler takes, and `label` int32[n];
-        `told` float32[n, k] where another denoiser learns from these images."""
+        """`cond` float32[n, K] and `seed` uint32[n, 2], what the sampler takes, and `label`
+        int32[n]; `told` float32[n, k] where another denoiser learns from these images."""
         return self._rows(*self._places(np.asarray(positions, np.int64)))
 
     def _rows(self, recipe: np.ndarray, seed: np.ndarray) -> Rows:

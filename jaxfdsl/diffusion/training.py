@@ -56,4 +56,7 @@ def _told(source: Source, condition: Condition, field: str) -> tuple[np.ndarray,
     rows, labels = source.labelled()
     name = condition.column
     column = np.asarray(source.records.column(name)[rows]) if name else None
+    if column is not None:  # a picture that cannot be read has none, and was not learned from
+        there = np.isfinite(column).all(axis=1) if column.ndim == 2 else column >= 0
+        labels, column = labels[there], column[there]
     return np.where(labels < 0, -1, labels + source.first_class).astype(np.int32), column

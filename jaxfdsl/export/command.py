@@ -41,6 +41,11 @@ def run(
     chain = provenance.recorded(meta)
     line = provenance.statement(provenance.sources(meta["config"]), chain)
     config = config_lib.from_json(json.dumps(meta["config"]))
+    if config.objective.denoise.weight:
+        raise ConfigError(
+            f"{workdir} is a run of a denoiser, which none of {', '.join(LAYOUTS)} holds: type the "
+            f"workdir of a vision transformer's, or jaxfdsl materialise {workdir} for its images."
+        )
     params = unstack_blocks(params)
     trunk = {name: value for name, value in params.items() if name not in OURS_ALONE}
     weights = Weights(config_lib.from_json(json.dumps(card.portable(config))), trunk, line)

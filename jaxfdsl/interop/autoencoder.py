@@ -156,16 +156,32 @@ def _config(file: epath.Path) -> dict[str, Any]:
         wrong = [one for one in (said if isinstance(said, list) else [said]) if one != wanted]
         if wrong:
             raise ValueError(f"{file} says {name}={wrong[0]!r}, and it must be {wanted!r} here")
+    for name in ("scaling_factor", "shift_factor"):
+        if not isinstance(config.get(name) or 0.0, int | float):
+            raise ValueError(f"{file} says {name}={config[name]!r}, and it must be a number")
     return config
 
 
 def _design(config: Mapping[str, Any]) -> Design:
     usual = Design()
+    widths = config.get("block_out_channels", usual.widths)
+    if not isinstance(widths, list | tuple) or not widths:
+        raise ValueError(f"config.json says block_out_channels={widths!r}, no list of numbers")
+    counts = {"layers_per_block": usual.layers, "norm_num_groups": usual.groups}
+    counts = {name: config.get(name, default) for name, default in counts.items()}
+    counts["latent_channels"] = config.get("latent_channels", usual.channels)
+    told = [*counts.items(), *(("block_out_channels", width) for width in widths)]
+    for name, value in told:
+        if type(value) is not int or value < 1:
+            raise ValueError(f"config.json says {name}={value!r}, no whole number above 0")
+    if odd := [width for width in widths if width % counts["norm_num_groups"]]:
+        groups = counts["norm_num_groups"]
+        raise ValueError(f"config.json says norm_num_groups={groups}, no divisor of {odd[0]}")
     return Design(
-        widths=tuple(config.get("block_out_channels", usual.widths)),
-        layers=config.get("layers_per_block", usual.layers),
-        groups=config.get("norm_num_groups", usual.groups),
-        channels=config.get("latent_channels", usual.channels),
+        widths=tuple(widths),
+        layers=counts["layers_per_block"],
+        groups=counts["norm_num_groups"],
+        channels=counts["latent_channels"],
         quant=config.get("use_quant_conv", usual.quant),
         post_quant=config.get("use_post_quant_conv", usual.post_quant),
     )

@@ -21,9 +21,15 @@ FEW = 20  # images a number of the vectors, below which a covariance is mostly c
 def run(options: Any) -> None:
     """Prints measures and keeps them under the name of the representation (NAME, or NAME@INDEX) in
     STORE/judge.json; raises ConfigError for what cannot be compared."""
+    options.rep = options.rep.removeprefix("rep:")
     name = f"rep:{options.rep}"
     made = space.read(options.store, name, options.index)
     real, held_out = _real(options, name)
+    if made.path == real.path and np.intersect1d(made.rows, real.rows).size:
+        raise ConfigError(
+            f"--real={options.real} has images of the set that is judged: type the store of the "
+            "real images."
+        )
     _check(options, made, real, held_out)
     compile_cache.enable()
     found = measures.compare(
@@ -69,8 +75,12 @@ def _real(options: Any, name: str) -> tuple[Vectors, Vectors | None]:
         return real, held_out
     if not options.real_index:
         return real, None
-    others = np.setdiff1d(np.arange(len(store.open(options.real))), real.rows)
-    return real, space.read(options.real, name, rows=others) if len(others) else None
+    opened = store.open(options.real)
+    others = np.setdiff1d(np.arange(len(opened)), real.rows)
+    # Those that no list names may be left out because they cannot be read, or be too few.
+    others = others[np.isfinite(opened.column(name)[others]).all(axis=1)]
+    enough = len(others) > max(options.k, options.k_density)
+    return real, space.read(opened, name, rows=others) if enough else None
 
 
 def _check(options: Any, made: Vectors, real: Vectors, held_out: Vectors | None) -> None:

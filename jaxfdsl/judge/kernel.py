@@ -14,12 +14,16 @@ _AT_ONCE = 1000  # rows of a kernel: 40 MB of a part
 def distance(some: Float[np.ndarray, "N D"], others: Float[np.ndarray, "M D"]) -> float:
     """The unbiased estimate, which may be below 0 for sets that are alike.
 
-    Larger sets than PART are cut into parts of every so manieth row, whose estimates are averaged.
+    Larger sets than PART are cut into parts by chance, always the same, whose estimates are
+    averaged; by every so manieth row a part of a set made class after class would be of one class.
     Raises ValueError for a set of one.
     """
     if min(len(some), len(others)) < 2:
         raise ValueError("an unbiased estimate needs two vectors of each")
     parts = min(-(-max(len(some), len(others)) // PART), min(len(some), len(others)) // 2)
+    if parts > 1:
+        orders = (np.random.default_rng(0).permutation(len(one)) for one in (some, others))
+        some, others = (one[order] for one, order in zip((some, others), orders, strict=True))
     return float(np.mean([_whole(some[n::parts], others[n::parts]) for n in range(parts)]))
 
 

@@ -4,13 +4,14 @@ A sample is a function of the parameters, its condition and its seed; its noise 
 batch that it is in.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 METHODS = ("euler", "heun")
 
@@ -60,11 +61,14 @@ def guided(conditional: Velocity, other: Velocity, guidance: float) -> Velocity:
     return velocity
 
 
-def noise(seeds: Int[Array, " B"], shape: tuple[int, ...]) -> Float[Array, "B ..."]:
-    """Standard normal numbers of `shape`, each sample's from its own seed."""
+def noise(
+    seeds: Int[Array, " B"] | UInt32[Array, "B 2"], shape: tuple[int, ...]
+) -> Float[Array, "B ..."]:
+    """Standard normal numbers of `shape`, each sample's from its own seed of one or two words."""
 
     def one(seed: jax.Array) -> jax.Array:
-        return jax.random.normal(jax.random.fold_in(jax.random.key(0), seed), shape)
+        key = functools.reduce(jax.random.fold_in, jnp.atleast_1d(seed), jax.random.key(0))
+        return jax.random.normal(key, shape)
 
     return jax.vmap(one)(seeds)
 

@@ -41,8 +41,14 @@ def adapt(
     fit.
     """
     params, phrases = unstack_blocks(loaded), []
+    learned = ["pos_embed" in tree for tree in (params, fresh)]  # a denoiser's are fixed
+    if learned[0] != learned[1]:
+        theirs, ours = ("a vision transformer" if one else "a denoiser" for one in learned)
+        raise ValueError(f"these are weights of {theirs}, and the run trains {ours}")
     prefix, new_prefix = ("cls_token" in tree for tree in (params, fresh))
-    tokens, new_tokens = (tree["pos_embed"].shape[1] for tree in (params, fresh))
+    tokens, new_tokens = (
+        tree["pos_embed"].shape[1] if all(learned) else 0 for tree in (params, fresh)
+    )
     if (tokens, prefix) != (new_tokens, new_prefix):
         params["pos_embed"] = resize_positions(
             jnp.asarray(params["pos_embed"]),

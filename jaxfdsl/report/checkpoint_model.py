@@ -50,6 +50,11 @@ def load(path: str, step: int = 0) -> Loaded:
         reason = " ".join(str(error).split())[:200] or repr(error)
         raise ConfigError(f"{place} cannot be read ({reason}): type another --step.") from error
     config = config_lib.from_json(json.dumps(meta["config"]))
+    if config.objective.denoise.weight:
+        raise ConfigError(
+            f"{path} is a run of a denoiser, which has no features: type the workdir of a vision "
+            "transformer's."
+        )
     number = epath.Path(origin).parent.name
     params = {name: value for name, value in params.items() if name not in heads.NAMES}
     return Loaded(config, _trunk(config), jax.device_put(params), f"step {number} of {path}")

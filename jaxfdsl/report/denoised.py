@@ -37,8 +37,9 @@ class Samples:
         """Draws with these parameters; every process calls it, the first one writes."""
         rows = self._source.rows(np.arange(ROWS, dtype=np.int64))
         table = jax.device_put(self._source.table, sharding.replicated(self._mesh))
-        shown = np.asarray(self._original(rows, table))[:, None]
-        conds = np.repeat(rows["cond"], COLUMNS, axis=0)
+        originals, told = self._original(rows, table)
+        shown = np.asarray(originals)[:, None]
+        conds = np.repeat(np.asarray(told), COLUMNS, axis=0)
         seeds = np.arange(len(conds)) % COLUMNS
         weights = self._autoencoder.params if self._autoencoder else None
         made = np.asarray(self._sample(params, weights, conds, seeds))
@@ -59,12 +60,16 @@ class Samples:
         made = sampler.integrate(velocity, sampler.noise(seeds, shape), STEPS)
         return self._pixels(self._autoencoder.images(weights, made) if self._autoencoder else made)
 
-    def _originals_of(self, rows: Any, table: Any) -> UInt8[Array, "B S S C"]:
-        images = self._source.fields(rows, table)["image"]
-        if self._source.cropped:
-            return images
-        size = self._config.model.image_size
-        return self._pixels(augment.evaluate(images, self._config.augment, size))
+    def _originals_of(
+        self, rows: Any, table: Any
+    ) -> tuple[UInt8[Array, "B S S C"], Float[Array, "B K"]]:
+        """Images, and what the denoiser is told of them."""
+        drawn = self._source.fields(rows, table)
+        images = drawn["image"]
+        if not self._source.cropped:
+            size = self._config.model.image_size
+            images = self._pixels(augment.evaluate(images, self._config.augment, size))
+        return images, drawn["cond"]
 
     def _pixels(self, images: Float[Array, "B S S 3"]) -> UInt8[Array, "B S S 3"]:
         cfg = self._config.augment

@@ -9,14 +9,17 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from jaxfdsl import config_path, whole_file
+from jaxfdsl.config import ConfigError
 from jaxfdsl.data import batches
 
 
 def run(workdir: str, step: int, *, images: int = 64, out: str = "") -> None:
     """Draws `images` of each source and prints their recipes, one JSON a line.
 
-    Raises ConfigError for a folder that is no workdir.
+    Raises ConfigError for a folder that is no workdir, and for a step that no run has.
     """
+    if step >= 2**31:
+        raise ConfigError(f"--step={step}: type a number below 2147483648.")
     data = batches.from_config(config_path.of_workdir(workdir))
     folder = epath.Path(out or epath.Path(workdir) / "replay")
     for name, rows in data.rows(step).items():

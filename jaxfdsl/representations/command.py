@@ -1,5 +1,7 @@
 """What `jaxfdsl embed` does with its options."""
 
+import difflib
+import pathlib
 import re
 from typing import Any
 
@@ -13,6 +15,7 @@ from jaxfdsl.data.store import columns, write_column
 from jaxfdsl.data.store.source import StoreRecords
 from jaxfdsl.representations import clusters, oracle, writing
 from jaxfdsl.representations.encoders import Encoder, open_encoder, pixels
+from jaxfdsl.select.space import ASKED
 
 
 def run(options: Any) -> None:
@@ -21,6 +24,11 @@ def run(options: Any) -> None:
     records = opened(options.data, options.split, options.data_dir, options.label)
     compile_cache.enable()
     own = options.name.removeprefix("cluster:" if options.clusters else "rep:")
+    if f"rep:{own}" == ASKED:
+        raise ConfigError(
+            f"--name={options.name} is kept for what jaxfdsl materialise asked images for: type "
+            "another."
+        )
     if options.clusters:
         _cluster(records, f"cluster:{own}", options)
     elif options.encoder == oracle.NAME:
@@ -40,6 +48,8 @@ def opened(place: str, split: str, data_dir: str, label: str = "label") -> Recor
             f"{place}: a {kind} has no place for columns: type a store or tfds:NAME, or import "
             "the pictures into a store (jaxfdsl store import)."
         )
+    if sign and not name:
+        raise ConfigError(f"{place}: type the data set's name behind it, such as tfds:cifar10.")
     if sign and kind == "tfds":
         entry = config.tfds_source(name, split=split, data_dir=data_dir, label=label)
     else:
@@ -55,7 +65,13 @@ def opened(place: str, split: str, data_dir: str, label: str = "label") -> Recor
 
 def _encoder(spec: str) -> Encoder:
     family, sign, rest = spec.partition(":")
-    return pixels.open_pixels(rest) if sign and family == "pixels" else open_encoder(spec)
+    if sign and family == "pixels":
+        return pixels.open_pixels(rest)
+    without = {"pixels": "pixels:8", oracle.NAME: oracle.NAME}  # of no weights
+    near = difflib.get_close_matches(family.lower(), without, 1, 0.75)
+    if near and not pathlib.Path(spec).exists():
+        raise ConfigError(f"--encoder={spec} is not known: type {without[near[0]]}.")
+    return open_encoder(spec)
 
 
 def _check(options: Any) -> None:

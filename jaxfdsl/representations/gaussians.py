@@ -61,8 +61,8 @@ def fit(
 
     `components` below 1 is the share of the standardised variance that is kept, from 1 on the
     number of axes. A class of one row has the covariance within the others. Raises ValueError for
-    `components` that are not above 0, for more axes than have a variance, and where no class has
-    two rows.
+    `components` that are not above 0, for more axes than have a variance, where no class has two
+    rows, and where all rows, or all of each class, are equal.
     """
     classes = np.full(len(column), -1) if labels is None else labels
     known, which, counts = np.unique(classes, return_inverse=True, return_counts=True)
@@ -78,6 +78,8 @@ def fit(
     members = [np.flatnonzero(which == number) for number in range(len(known))]
     means = np.stack([scores[rows].mean(axis=0, dtype=np.float64) for rows in members])
     centred = scores - means[which]
+    if not centred.any():
+        raise ValueError("all vectors of a class are equal, so that there is no covariance")
     common = np.linalg.cholesky(ledoit_wolf(centred[counts[which] > 1])[0])
     apart = np.linalg.solve(common, centred.T).T  # its covariance within classes is the identity
     identity = np.eye(len(common))
@@ -108,6 +110,8 @@ def _principal(
     deviation = np.where(deviation > 0, deviation, 1.0)
     variances, axes = np.linalg.eigh(covariance / deviation / deviation[:, None])
     variances, axes = np.maximum(variances[::-1], 0), axes[:, ::-1]
+    if not variances.any():
+        raise ValueError("all vectors are equal, so that there is no covariance")
     shares = np.cumsum(variances) / variances.sum()
     number = _number(variances, shares, components)
     scale = np.sqrt(variances[:number])
@@ -123,7 +127,7 @@ def _number(variances: np.ndarray, shares: np.ndarray, components: float) -> int
         raise ValueError(f"components={components}: type a share below 1, or a number from 1 on.")
     if components < 1:
         return min(most, int(np.searchsorted(shares, components)) + 1)
-    if components != int(components) or components > most:
+    if components > most or components != int(components):
         raise ValueError(f"components={components:g}: type a whole number up to {most}.")
     return int(components)
 

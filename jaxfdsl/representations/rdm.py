@@ -124,8 +124,8 @@ def load(path: str | pathlib.Path) -> Generator:
         raise ConfigError(f"--model={path} is not there: type the file of a generator.") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(
-            f"--model={path} is no representation generator, or damaged ({error}): type a file "
-            "that jaxfdsl represent --by=rdm wrote."
+            f"--model={path} is no representation generator, or damaged: type a file that jaxfdsl "
+            "represent --by=rdm wrote."
         ) from error
     mean, deviation, settings = found.pop("mean"), found.pop("deviation"), said["settings"]
     params = jax.tree.map(jnp.asarray, nested(found)["params"])

@@ -55,7 +55,12 @@ def run(options: Any) -> None:
     _check_labels(options, given)
     compile_cache.enable()
     with whole_file.written(options.out) as file:
-        made = MAKERS[options.by](given, options)
+        try:
+            made = MAKERS[options.by](given, options)
+        except MemoryError as error:
+            raise ConfigError(
+                f"--count={options.count}: so many vectors do not fit into memory: type fewer."
+            ) from error
         how = {name: getattr(options, name) for name in ("by", "count", "per_class", "seed")}
         told = {"verb": "represent", **how, **made.made_by, "column": given.made_by}
         np.savez(

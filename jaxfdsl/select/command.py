@@ -1,5 +1,6 @@
 """The verb `select`: from a store and a score to an index list and a picture of it."""
 
+import difflib
 import pathlib
 from typing import Any
 
@@ -17,6 +18,7 @@ PER = {"class": "label", "caption": "caption", "all": ""}  # columns whose equal
 
 def run(options: Any) -> None:
     """Writes STORE/index/OUT.npy, .json and .png; raises ConfigError for what cannot be chosen."""
+    options.rep = options.rep.removeprefix("rep:")
     _check(options)
     opened = store.open(options.store)
     groups = _groups(opened, options.per)
@@ -78,9 +80,11 @@ def _check(options: Any) -> None:
     kind, _, rest = options.by.partition(":")
     made = options.by in representation.SCORES
     if options.by != "agreement" and not made and not (kind == "score" and rest):
+        close = difflib.get_close_matches(options.by, ("agreement", *representation.SCORES), 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
         raise ConfigError(
             f"--by={options.by} is no score: type score:NAME, agreement or one of "
-            f"{', '.join(representation.SCORES)}."
+            f"{', '.join(representation.SCORES)}{hint}."
         )
     if made != bool(options.rep):
         raise ConfigError(

@@ -10,11 +10,11 @@ from jaxtyping import Float32, Int64
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import store
+from jaxfdsl.data.condition import ENCODER, SHOWN
 from jaxfdsl.data.records import all_labels
 from jaxfdsl.data.store import columns
 from jaxfdsl.data.store.reader import Store
 
-_ENCODER, _SHOWN = ("encoder", "weights"), ("layer", "image_size", "preparation", "flip")
 ASKED = "rep:asked"  # what a materialised set's images were conditioned on
 
 
@@ -77,7 +77,8 @@ def _vectors(
             f"{name} of {path} is {column.dtype}{list(column.shape[1:])} an image, no vector: type "
             "the name of a column that jaxfdsl embed wrote."
         )
-    values = np.asarray(column if len(rows) == len(column) else column[rows], np.float32)
+    whole = np.array_equal(rows, np.arange(len(column)))  # a list of all may have another order
+    values = np.asarray(column if whole else column[rows], np.float32)
     odd = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(odd):
         raise ConfigError(
@@ -100,10 +101,10 @@ def check_same(one: Vectors, other: Vectors) -> None:
             f"{other.path} has {wide[1]}: write both by the same encoder (jaxfdsl embed)."
         )
     asked = ASKED in (one.name, other.name)
-    for key in (*_ENCODER, *_SHOWN):
+    for key in (*ENCODER, *SHOWN):
         told = one.made_by.get(key), other.made_by.get(key)
-        if told[0] != told[1] and not (None in told and (asked or key in _SHOWN)):
-            what = "encoders" if key in _ENCODER else "settings of embed"
+        if told[0] != told[1] and not (None in told and (asked or key in SHOWN)):
+            what = "encoders" if key in ENCODER else "settings of embed"
             raise ConfigError(
                 f"{one.name} of {one.path} and {other.name} of {other.path} are of different "
                 f"{what} ({key} {_short(told[0])} and {_short(told[1])}): write both by the same "

@@ -67,9 +67,8 @@ def as_users(program, *arguments):
     return program.lower(*arguments).compile(compiler_options=options)
 
 
-@pytest.mark.parametrize("shape", [ONE, EIGHT], ids=["one", "eight"])
-def test_drawing_beside_the_step_gives_the_same_bits(shape):
-    ends = []
+def test_drawing_beside_the_step_gives_the_same_bits():
+    shape, ends = EIGHT, []
     for draw in ("fused", "beside"):
         config = tiny(shape, depth=1)
         config.draw = draw

@@ -127,6 +127,9 @@ REFUSED = {
     "nan": ("not all values are finite in encoder.conv_in.bias", {}),
     "compvis": ("CompVis' own code", {}),
     "relu": ("act_fn='relu', and it must be 'silu'", {"act_fn": "relu"}),
+    "widths": ("block_out_channels=5, no list of numbers", {"block_out_channels": 5}),
+    "groups": ("norm_num_groups=3, no divisor of 8", {"norm_num_groups": 3}),
+    "scale": ("scaling_factor='x', and it must be a number", {"scaling_factor": "x"}),
     "blocks": ("down_block_types='Other'", {"down_block_types": ["DownEncoderBlock2D", "Other"]}),
 }
 

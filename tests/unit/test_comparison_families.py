@@ -218,7 +218,7 @@ def test_bezier_curves_are_de_casteljau_s():
 
 
 def test_dead_leaves_are_the_published_script_s():
-    db, chosen = load("dead_leaves", size=48), np.arange(500) * 2
+    db, chosen = load("dead_leaves", size=48), np.arange(200) * 5
     images = draw_many(db, chosen)
     rng = np.random.default_rng(5)
     theirs = np.stack([float_leaves(rng, params(db, c), 48) for c in chosen])

@@ -80,6 +80,34 @@ def test_another_column_is_another_run(folder):
     assert len({rows_of(folder, kind)[0].condition.fingerprint for kind in names}) == 3
 
 
+def test_clusters_of_another_clustering_are_others(folder):
+    """A list of images may have none of the last clusters, and is told of as many."""
+    said = {"of": "rep:x", "clusters": 6, "seed": 0, "column": "a"}
+    made = [
+        condition.of_column("cluster:k", np.arange(rows), None, {**said, "column": column}, "")
+        for rows, column in ((5, "a"), (3, "a"), (5, "b"))
+    ]
+    assert [one.size for one in made] == [6, 6, 6]
+    assert condition.same(made[0], made[1]) and not condition.same(made[0], made[2])
+
+
+def test_a_list_of_images_may_have_some_without_a_vector(tmp_path):
+    """Rows of the list and of the store are told apart."""
+    with store.Writer(tmp_path / "made", classes=("a",)) as writer:
+        for i in range(6):
+            writer.add(png(20 * i) if i != 2 else b"no picture", label=0)
+    vectors = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+    vectors[2] = np.nan
+    store.write_column(tmp_path / "made", "rep:x", vectors, {"encoder": "x", "unreadable": [2]})
+    store.write_index(tmp_path / "made", "some", [5, 4, 3, 2], {})
+    source = c.store_source(str(tmp_path / "made"), index="some", size=8)
+    rows = batches.from_config(told(tmp_path, "rep:x", s=source)).rows(0)["s"]
+    mean, deviation = (np.nanmean(vectors, axis=0), np.nanstd(vectors, axis=0))
+    expected = np.where(np.isnan(vectors), 0, (vectors - mean) / deviation)
+    np.testing.assert_allclose(rows["cond"], expected[[5, 4, 3, 2]][rows["index"]], atol=1e-5)
+    np.testing.assert_array_equal(rows["valid"], rows["index"] != 3)
+
+
 def test_classes_of_several_sources_are_joined(folder):
     """In the sources' order, as the labels are."""
     one, other = (c.store_source(str(folder), size=8, share=0.5) for _ in range(2))
@@ -101,7 +129,7 @@ def test_a_formulas_parameters_are_its_recipe(folder):
 
 REFUSED = {
     "rep:y": "is not there",
-    "rep:broken": "number 0: write the column again|are not finite",
+    "rep:broken": "has nothing of image 7, as of 1 of 12: write rep:broken again",
     "score:s": "is not known: type label",
     "recipe": "does not say one vector",
     "lable": "is not known: type label",

@@ -170,6 +170,8 @@ def test_noise_hangs_on_the_seed_alone():
     first = sampler.noise(jnp.array([5, 6, 7]), (4, 4, 3))
     second = sampler.noise(jnp.array([7, 5]), (4, 4, 3))
     np.testing.assert_array_equal(first[::-2], second)
+    pair = sampler.noise(jnp.array([[5, 6], [6, 5]], jnp.uint32), (4, 4, 3))
+    assert (pair[0] != pair[1]).all() and (pair[0] != first[0]).all()
     many = np.asarray(sampler.noise(jnp.arange(500), (64,)))
     assert abs(many.mean()) < 0.02 and abs(many.std() - 1) < 0.02
 

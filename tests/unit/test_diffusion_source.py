@@ -185,7 +185,8 @@ def test_an_image_hangs_on_its_recipe_and_seed_alone(made, images_of):
     other = images_of(sampler.params, rows_of(asked, (numbers + 1) % 5, numbers))
     assert far(other["image"], found["image"]).min() > 1  # the condition says something
     # Recipes with the same seed are not made of one noise.
-    assert len(np.unique(recipes.noise_seeds(np.arange(1000), np.zeros(1000, int)))) == 1000
+    seeds = recipes.noise_seeds(np.arange(1000), np.zeros(1000, int))
+    assert len(np.unique(seeds, axis=0)) == 1000 and len(np.unique(seeds[:, 0])) == 1000
 
 
 def test_the_average_is_what_is_sampled_from(place, made):
@@ -200,7 +201,7 @@ def test_guidance_is_the_published_formula(place, made):
     how = {"guidance": 3.0, "steps": 1, "method": "euler"}
     weak, free = (sampling.load(str(place / "run"), **how, weaker=w) for w in ("10", ""))
     assert weak.identity != free.identity and weak.digest == free.digest == plain.digest
-    given = asked.cond, np.arange(5, dtype=np.int32)
+    given = asked.cond, np.arange(10, dtype=np.uint32).reshape(5, 2)
     strong, other = weak.params["model"], weak.params["weaker"]
     # The learned vector in place of the condition, by way of a bias that is added to both.
     bias = strong["time2"]["bias"] + strong["no_cond"]
@@ -233,7 +234,7 @@ def test_a_source_shows_the_same_images(made, images_of):
     finite = source.of(sampler, asked, images=21, seed=4)
     rows = finite.rows(np.arange(42))
     seeds = recipes.noise_seeds(*asked.of(np.arange(21)))
-    order = np.concatenate([np.flatnonzero(seeds == seed) for seed in rows["seed"]])
+    order = np.concatenate([np.flatnonzero((seeds == seed).all(1)) for seed in rows["seed"]])
     assert sorted(order[:21]) == sorted(order[21:]) == list(range(21))  # each once an epoch
     assert list(order[:21]) != list(order[21:]) and list(order[:21]) != list(range(21))
     fields = images_of(finite.table, {name: value[:8] for name, value in rows.items()})
@@ -249,7 +250,7 @@ def test_an_endless_source_shows_each_recipe_once_a_round(made):
     rounds = recipe.reshape(4, 5)
     assert (np.sort(rounds) == np.arange(5)).all() and len({*map(tuple, rounds.tolist())}) > 1
     of_class = endless.rows_of(1, 3)
-    assert (of_class["label"] == 1).all() and len(np.unique(of_class["seed"])) == 3
+    assert (of_class["label"] == 1).all() and len(np.unique(of_class["seed"], axis=0)) == 3
 
 
 @pytest.mark.parametrize("images", [0, 31])
@@ -325,6 +326,9 @@ REFUSED = [
     ("run", ["--recipes=WHERE/real:rep:odd"], "vectors are not finite"),
     ("run", ["--recipes=WHERE/real:rep:no"], "the column 'rep:no' is not there"),
     ("run", ["--recipes=WHERE/none.npz"], "is not there: type the path of a recipes file"),
+    ("run", ["--recipes=WHERE/empty.npz"], "is no recipes file, or damaged"),
+    ("run", ["--recipes=WHERE/words.npz"], "has <U1[3] in `column`, which is no row of numbers"),
+    ("run", ["--recipes=tfds:cifar10"], "type data, which is what the run was told of its own"),
     ("run", ["--recipes=labels"], "tells a class alone"),
     ("classes", ["--recipes=data"], "data.sources.real.path='real'"),
     ("run", ["--recipes=WHERE/real@no"], "the index 'no' is not there"),
@@ -332,6 +336,8 @@ REFUSED = [
     ("run", ["--to=folder"], "samples of a run go to a store"),
     ("run", ["--size=8"], "--size is for formula data sets"),
     ("run", ["--images=0"], "--images=0: type 1 or more"),
+    ("run", [f"--images={10**26}"], "type 2147483647 or less"),
+    ("run", ["--steps=5"], "--steps is no option, is it --sample_steps?"),
     ("run", ["--recipes=WHERE/real", "--images=5", "--out=WHERE/made"], "type 21 or more"),
     ("run", ["--recipes=WHERE/real", "--images=30", "--out=WHERE/made"], "holds another data set"),
 ]
@@ -339,6 +345,8 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "words", "sentence"), REFUSED)
 def test_a_mistake_is_one_sentence(place, made, tmp_path, capsys, name, words, sentence):
+    (place / "empty.npz").write_bytes(b"")
+    np.savez(place / "words.npz", column=np.array(["a", "b", "c"]), label=np.zeros(3, int))
     words = [word.replace("WHERE", str(place)) for word in words]
     usual = ["--to=store", f"--out={tmp_path / 'new'}"]
     with pytest.raises(SystemExit) as caught:

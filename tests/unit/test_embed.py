@@ -153,6 +153,11 @@ def test_a_broken_picture_is_refused_or_gets_no_vector(tmp_path, capsys):
     embed(path, "--encoder=pixels:2", "--name=p")
     embed(path, "--clusters=2", "--of=rep:p", "--name=k")
     assert capsys.readouterr().out.count("is there already") == 2
+    file.write_bytes(file.read_bytes()[:-8])
+    embed(path, "--encoder=pixels:2", "--name=p", "--max_corrupt=0.1")  # what is truncated is not
+    assert store.open(path).column("rep:p").shape == values.shape
+    assert "type another" in refusal(capsys, path, "--encoder=pixels:2", "--name=asked")
+    assert "type pixels:8" in refusal(capsys, path, "--encoder=pixel:8", "--name=q")
 
 
 def test_three_far_blobs_are_three_clusters():

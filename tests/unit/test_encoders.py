@@ -205,6 +205,7 @@ def test_arrays_that_do_not_fit_are_named(family, changes, sentence, tmp_path):
     [
         ({"num_attention_heads": 3}, "num_attention_heads=3 does not divide the width 16"),
         ({"hidden_act": "relu"}, "hidden_act in config.json is 'relu', and not gelu or"),
+        ({"layer_norm_eps": None}, "layer_norm_eps=None in config.json is no number"),
         ({"model_type": "siglip2"}, "'siglip2' .SigLIP 2 of any size: take a model of a fixed one"),
         (None, "no published model has width 16, and without its config.json"),
     ],

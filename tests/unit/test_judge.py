@@ -1,6 +1,7 @@
 """Made sets beside real ones: formulas by hand, identities, and the verb."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from jaxfdsl import cli
 from jaxfdsl.data import store
 from jaxfdsl.evals import knn
-from jaxfdsl.judge import balls, frechet, kernel, manifold, measures
+from jaxfdsl.judge import balls, command, frechet, kernel, manifold, measures
 from jaxfdsl.judge.measures import COPIES, Points
 
 WIDTH = 6
@@ -112,7 +113,7 @@ def test_the_frechet_distance_of_known_gaussians():
     assert abs(frechet.distance(REAL[:4], REAL[:4])) < 1e-6
 
 
-def test_the_kernel_distance_is_unbiased():
+def test_the_kernel_distance_is_unbiased(monkeypatch):
     some, others = REAL.astype(np.float64), MADE.astype(np.float64)
     total = 0.0
     for one in (some, others):
@@ -124,6 +125,11 @@ def test_the_kernel_distance_is_unbiased():
     pairs = [(points(30, 10 + n), points(30, 50 + n)) for n in range(12)]
     signs = {np.sign(kernel.distance(*pair)) for pair in pairs}
     assert signs == {-1, 1} and min(frechet.distance(*pair) for pair in pairs) > 0.5
+    # A part of a large set is of all classes, whatever the order that they were made in.
+    monkeypatch.setattr(kernel, "PART", 60)
+    in_turn = np.arange(240)[:, None] % 4
+    some, others = (0.3 * points(240, n) + in_turn for n in (1, 2))
+    assert abs(kernel.distance(some, np.random.default_rng(0).permutation(others))) < 100
 
 
 def test_copies_of_training_images_are_seen_beside_held_out_ones():
@@ -178,6 +184,14 @@ def test_the_verb_prints_and_keeps_a_table(stores, capsys):
     assert kept["asked"]["real"]["column"] == "rep:tiny" and set(kept["classes"]) == {"0", "1"}
 
 
+def test_what_cannot_be_read_is_not_held_out(stores):
+    store.write_index(stores / "odd", "tiny-readable", np.delete(np.arange(30), 7), {})
+    asked = {"real": str(stores / "odd"), "real_index": "tiny-readable", "k": 3, "k_density": 5}
+    asked |= {"held_out": "", "split": "train", "data_dir": ""}
+    real, held_out = command._real(types.SimpleNamespace(**asked), "rep:tiny")
+    assert len(real.values) == 29 and held_out is None
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -190,6 +204,7 @@ def test_the_verb_prints_and_keeps_a_table(stores, capsys):
         (["made", "--real={}/bare", "--per_class"], "--per_class needs labels, and image 0 of"),
         (["made", "--real={}/real", "--index=few"], "--k_density=5 needs 6 images or more, and"),
         (["made", "--real={}/real", "--held_out={}/real"], "is what --real is: type other images"),
+        (["made", "--real={}/made"], "has images of the set that is judged"),
     ],
 )
 def test_what_cannot_be_judged_is_one_sentence(stores, capsys, words, sentence):

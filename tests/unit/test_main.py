@@ -89,6 +89,10 @@ def test_three_flags_say_where_processes_meet():
         ("--workdri=x", "Did you mean: workdir"),
         ("--process_id=one", "flag --process_id=one"),
         ("batch_size=3", "What does 'batch_size=3' set? Type --config.batch_size=3 instead."),
+        ("demo", "What does 'demo' set? Type --config=demo for the recipe."),
+        ("--steps=100", "--steps: type --config.steps=100."),
+        ("--config.lr=0.1", "Did you mean --config.optimizer.learning_rate?"),
+        ("--wd=0.1", "--wd: type --config.optimizer.weight_decay=0.1."),
         ("--config=demo:3", "the recipe takes no argument"),
     ],
 )

@@ -196,9 +196,13 @@ def test_a_share_chooses_axes_and_samples_stay_on_them():
     lonely = gaussians.fit(column, np.where(np.arange(96) == 5, 9, labels), 2)
     assert lonely.labels.tolist() == [0, 1, 2, 9]  # a class of one row has the others' spread
     assert np.std(lonely.sample(np.full(500, 9), 0)[0], axis=0).min() > 0.1
-    for components, sentence in ((0.0, "type a share"), (7, "up to 6"), (2.5, "a whole number")):
+    for components, sentence in ((0.0, "type a share"), (np.inf, "up to 6"), (2.5, "whole number")):
         with pytest.raises(ValueError, match=sentence):
             gaussians.fit(column, labels, components)
+    with pytest.raises(ValueError, match="all vectors are equal"):
+        gaussians.fit(np.ones((4, 2)), None)
+    with pytest.raises(ValueError, match="all vectors of a class are equal"):
+        gaussians.fit(np.repeat(np.eye(2), 2, axis=0), np.array([0, 0, 1, 1]))
 
 
 # Interpolation and noise
@@ -332,6 +336,7 @@ def test_the_verb_trains_a_generator_once(real, tmp_path, capsys, monkeypatch):
         (["--by=interpolat"], "type one of rdm, gaussian, interpolate, perturb (did you mean in"),
         (["--by=interpolate", "--index=one"], "and class 1 has one: type another --by"),
         (["--count=0"], "--count: type a whole number from 1 on, not 0"),
+        ([f"--count={10**14}"], "so many vectors do not fit into memory: type fewer"),
         (["--sigma=-1"], "--sigma=-1.0: type 0 or more"),
         (["--by=gaussian", "--sigma=1"], "--sigma=1.0 is of --by=perturb: leave it out"),
         (["--by=gaussian", "--components=99"], "--components=99: type a whole number up to 6"),

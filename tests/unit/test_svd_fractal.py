@@ -349,7 +349,7 @@ def test_refusals():
 
 
 def test_one_canvas_of_4096_pixels():
-    db = load(num_classes=1, size=4096, num_points=5000, region="box")
+    db = load(num_classes=1, size=4096, num_points=500, region="box")
     image = np.asarray(db.draw([0])["image"])
-    assert image.shape == (1, 4096, 4096, 3) and image.std() > 5
+    assert image.shape == (1, 4096, 4096, 3) and image.std() > 1
     assert dataset.SIZES == (16, 4096)

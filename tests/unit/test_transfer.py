@@ -57,6 +57,13 @@ def test_same_shapes_change_nothing_but_the_head():
     equal(without_head(adapted), without_head(loaded))
 
 
+def test_a_denoiser_is_no_start_of_a_vision_transformer():
+    plain = {"patches": {"kernel": np.zeros((4, 2))}}
+    assert transfer.adapt(plain, plain) == (plain, [])
+    with pytest.raises(ValueError, match="weights of a denoiser, and the run trains a vision"):
+        transfer.adapt(plain, shapes())
+
+
 def test_a_new_model_needs_no_arrays_yet():
     adapted, _ = transfer.adapt(params(), shapes(num_classes=7))
     assert adapted["head"] == shapes(num_classes=7)["head"]

@@ -28,7 +28,11 @@ def made_by_of(file: pathlib.Path) -> dict[str, Any] | None:
     """What made the column in a file; None where there is none that is whole."""
     if not (file.is_file() and file.with_suffix(".json").is_file()):
         return None
-    return columns.described(file).get("made_by", {})
+    try:
+        columns.read(file, file.stem)
+        return columns.described(file).get("made_by", {})
+    except ConfigError:  # truncated, or half of it lost
+        return None
 
 
 def is_there(file: pathlib.Path, made_by: Mapping[str, Any]) -> bool:

@@ -103,8 +103,6 @@ def _ours(path: str, family: str, pre: bool) -> Encoder:
         raise ConfigError(f"encoder={path!r}: only CLIP has a layer pre: leave :pre out.")
     loaded = checkpoint_model.load(path)
     config, model = loaded.config, loaded.model
-    if config.objective.denoise.weight:
-        raise ConfigError(f"encoder={path!r} is a run of a denoiser, which has no features.")
     mean, std = (tuple(config.augment[name]) for name in ("mean", "std"))
     size = config.model.image_size
     licence = "that of the run's images" if family == "ours" else "not told by the file"

@@ -63,10 +63,10 @@ def _built(
         num_heads=heads or _heads(family, config, complete, width),
         image_size=size,
         patch_size=patch,
-        epsilon=float(config.get("layer_norm_eps", family.epsilon)),
+        epsilon=_number(config, "layer_norm_eps", family.epsilon),
         activation=_activation(family, config, flat),
         pool="pre" if pre else family.pool,
-        rope_theta=float(config.get("rope_theta", family.rope_theta)) if family.rope_theta else 0.0,
+        rope_theta=_number(config, "rope_theta", family.rope_theta) if family.rope_theta else 0.0,
         mean=_three(prepared, "image_mean", family.mean),
         std=_three(prepared, "image_std", family.std),
     )
@@ -140,6 +140,13 @@ def _config(file: epath.Path, family: Family) -> tuple[dict[str, Any], bool]:
     return inner, bool(config)
 
 
+def _number(config: dict[str, Any], name: str, usual: float) -> float:
+    value = config.get(name, usual)
+    if not isinstance(value, int | float):
+        raise ValueError(f"{name}={value!r} in config.json is no number")
+    return float(value)
+
+
 def _heads(family: Family, config: dict[str, Any], complete: bool, width: int) -> int:
     """As config.json says; without one, as the published model of that width has."""
     usual = family.usual_heads if complete else family.heads.get(width)
@@ -161,7 +168,7 @@ def _activation(family: Family, config: dict[str, Any], flat: dict[str, np.ndarr
     name = config.get("hidden_act", "silu" if gated else family.activation)
     if gated and family.name == "dinov2":
         name = "silu"  # whatever config.json says of the MLP that is not there
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(
             f"hidden_act in config.json is {name!r}, and not {' or '.join(ACTIVATIONS)}"
         )
@@ -183,7 +190,8 @@ def _image_size(
 
 def _three(prepared: dict[str, Any], field: str, usual: tuple[float, ...]) -> tuple[float, ...]:
     values = prepared.get(field, usual)
-    if not isinstance(values, list | tuple) or len(values) != 3:
+    numbers = isinstance(values, list | tuple) and all(isinstance(x, int | float) for x in values)
+    if not numbers or len(values) != 3:
         raise ValueError(f"{field} in preprocessor_config.json is not three numbers")
     made = tuple(float(value) for value in values)
     if not np.isfinite(made).all() or (field == "image_std" and min(made) <= 0):
