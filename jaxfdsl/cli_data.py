@@ -263,7 +263,7 @@ def represent(options: argparse.Namespace) -> None:
     option("--k", type=at_least(1), default=5, help="neighbours of label_agreement, density"),
     option("--metric", default="euclidean", help="of the neighbours, or cosine"),
     option("--keep", type=float, default=0.5, help="share of the images"),
-    option("--per", default="all", help="the same share of each class, of each caption, or of all"),
+    option("--per", default="all", help="of each class, caption or recipe the same share, or all"),
     option("--worst", action="store_true", help="as many of the worst, to compare with"),
     option("--random", type=at_least(0), metavar="SEED", help="as many, whatever their score"),
     option("--out", required=True, help="the name of the index list"),
@@ -277,7 +277,8 @@ def select(options: argparse.Namespace) -> None:
     score:NAME-novelty, and not made twice:
 
       agreement        cosine of an image's and its caption's embeddings (--model)
-      faithfulness     cosine of rep:NAME and rep:asked, which conditioned the image
+      faithfulness     cosine of rep:NAME and rep:asked, which conditioned the image,
+                       standardised
       label_agreement  share of its k nearest real images that have its label
       density          minus the mean distance to its k nearest real images
       novelty          distance to the nearest real image: against copies

@@ -13,7 +13,8 @@ from jaxfdsl.data.store.reader import Store
 from jaxfdsl.select import representation
 from jaxfdsl.select import rows as choice
 
-PER = {"class": "label", "caption": "caption", "all": ""}  # columns whose equal values are a group
+# Columns whose equal values are a group.
+PER = {"class": "label", "caption": "caption", "recipe": "group", "all": ""}
 
 
 def run(options: Any) -> None:

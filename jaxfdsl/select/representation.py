@@ -1,6 +1,8 @@
 """How good a made image is by where an encoder puts it: five scores, of which more is better.
 
-    faithfulness     cosine of its representation (rep:NAME) and the one asked for (rep:asked)
+    faithfulness     cosine of its representation (rep:NAME) and the one asked for (rep:asked),
+                     both standardised by what was asked for: an encoder's vectors share a large
+                     mean, beside which all cosines are near 1
     label_agreement  share of its k nearest real representations that have its label
     density          minus the mean distance to its k nearest real ones: how typical it is
     novelty          distance to the nearest real one, those trained on: against copies
@@ -122,8 +124,11 @@ def _score(
 
 
 def faithfulness(made: np.ndarray, asked: np.ndarray) -> Float64[np.ndarray, " N"]:
-    """The cosine of each image's representation and the one that was asked for."""
-    some, others = made.astype(np.float64), asked.astype(np.float64)
+    """The cosine of each image's representation and the one that was asked for, in units of the
+    deviation of what was asked for, from its mean."""
+    mean, deviation = asked.mean(axis=0, dtype=np.float64), asked.std(axis=0, dtype=np.float64)
+    deviation = np.where(deviation > 0, deviation, 1)
+    some, others = ((one.astype(np.float64) - mean) / deviation for one in (made, asked))
     lengths = np.linalg.norm(some, axis=1) * np.linalg.norm(others, axis=1)
     return np.einsum("nd,nd->n", some, others) / np.maximum(lengths, np.finfo(np.float64).tiny)
 

@@ -99,9 +99,10 @@ def test_scores_in_representation_space_are_those_by_hand(sets):
     apart = np.linalg.norm(values[:, None] - reference, axis=2)
     nearest = np.argsort(apart, axis=1)[:, :5]
     among = np.linalg.norm(values[:, None] - values, axis=2) + np.diag(np.full(8, np.inf))
-    lengths = np.linalg.norm(values, axis=1) * np.linalg.norm(asked, axis=1)
+    some, others = ((one - asked.mean(0)) / asked.std(0) for one in (values, asked))
+    lengths = np.linalg.norm(some, axis=1) * np.linalg.norm(others, axis=1)
     expected = {
-        "faithfulness": (values * asked).sum(axis=1) / lengths,
+        "faithfulness": (some * others).sum(axis=1) / lengths,
         "label_agreement": (nearest % 2 == (np.arange(8) % 2)[:, None]).mean(axis=1),
         "density": -np.sort(apart, axis=1)[:, :5].mean(axis=1),
         "novelty": apart.min(axis=1),
@@ -174,7 +175,7 @@ def test_an_index_of_the_best_of_each_class(made, capsys):
         (["--by=score:none"], "the column 'score:none' is not there"),
         (["--by=rep:both"], "--by=rep:both is no score: type score:NAME, agreement or one of"),
         (["--by=score:place", "--per=caption"], "image 0 of"),
-        (["--by=score:place", "--per=seed"], "--per=seed: type one of class, caption, all"),
+        (["--by=score:place", "--per=seed"], "--per=seed: type one of class, caption, recipe, all"),
         (["--by=agreement"], "--by=agreement needs --model"),
         (["--by=score:place", "--model=x"], "is there already: leave it out"),
         (["--by=agreement", "--model=/none"], "has no caption, as 8 of 8"),
