@@ -1,6 +1,5 @@
 """Denoisers of CIFAR-10 that are told a class, a cluster or a representation: a closed set.
 
-    export TFDS_DATA_DIR=/data/tfds
     python -m jaxfdsl.main --config=configs/repdiff_cifar10.py:encoder --workdir=runs/encoder
     jaxfdsl embed tfds:cifar10 --encoder runs/encoder --name ours
     python -m jaxfdsl.main --config=configs/repdiff_cifar10.py:rep --workdir=runs/rep
@@ -12,7 +11,7 @@ made set, tested on the real test images), or one of rep, rep+label, cluster, la
 differ in what the denoiser is told alone (cluster: jaxfdsl embed tfds:cifar10 --clusters 1000 --of
 rep:ours --name ours-k1000). The samples above are of the training images' own vectors; `jaxfdsl
 represent` makes others. Nothing but the 50,000 training images has a part in it. Runs that are
-compared take other seeds (--config.seed), and equal steps. TFDS_DATA_DIR holds cifar10 as TFDS
+compared take other seeds (--config.seed), and equal steps. $TFDS_DATA_DIR holds cifar10 as TFDS
 prepares it.
 Cost: a denoiser, DiT-S/4 trained as SiT, 30,000 steps of 512; configs/README.md has all, computed
 and not yet run here. At 16 pixels and a tenth of the images benchmarks/repdiff_small.py has been:
