@@ -18,11 +18,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import config_path, experiment, latents
+from jaxfdsl import experiment
+from jaxfdsl.config import path as config_path
 from jaxfdsl.costs import flops, images, plan
 from jaxfdsl.costs.devices import KINDS
 from jaxfdsl.costs.images import images_of
 from jaxfdsl.costs.reached import expected
+from jaxfdsl.diffusion import latents
 from jaxfdsl.models import denoiser, vit
 from jaxfdsl.models.projector import Projection
 from jaxfdsl.models.text import TextDesign

@@ -14,8 +14,9 @@ import jax
 import train_cases as cases
 from train_cases import Case, Cost, Report, Stepper
 
-from jaxfdsl import experiment, logbook, sharding, train
+from jaxfdsl import experiment, sharding, train
 from jaxfdsl.data.batches import Batches
+from jaxfdsl.run import logbook
 
 IFS = (
     "fractaldb-1k",

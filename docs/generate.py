@@ -23,7 +23,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxfdsl import cli, config, config_path
+from jaxfdsl import cli, config
+from jaxfdsl.config import path as config_path
 from jaxfdsl.generators import catalog
 
 FOLDER = pathlib.Path(__file__).resolve().parent

@@ -20,6 +20,6 @@ def load_config(path: str = "configs/demo.py", **overrides):
     Nested fields are named with dots: `load_config(path, **{"model.width": 64})`. The first call
     reads the file; nothing of the stack is imported with `import jaxfdsl` alone.
     """
-    from jaxfdsl.config_path import load_config as load
+    from jaxfdsl.config.path import load_config as load
 
     return load(path, **overrides)

@@ -9,8 +9,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import config_path
 from jaxfdsl.config import EVALS, ConfigError
+from jaxfdsl.config import path as config_path
 
 ON_DATA = (
     "knn", "linear_probe", "few_shot", "accuracy", "mean_average_precision", "zero_shot",
@@ -200,7 +200,8 @@ def model_of(config: ConfigDict, params: Mapping[str, Any], saved: Any) -> Any:
     """The model of a run that has these parameters: the trunk, and the head and the text tower
     where they are among them. The training data need not be there. Raises ConfigError where
     captions would be read otherwise than in the training of `saved`, the checkpoint's folder."""
-    from jaxfdsl import experiment, text_evaluators
+    from jaxfdsl import experiment
+    from jaxfdsl.evaluators import text as text_evaluators
     from jaxfdsl.models import text, vit
 
     dtype = experiment.compute_dtype(config.dtype)
@@ -217,7 +218,8 @@ def model_of(config: ConfigDict, params: Mapping[str, Any], saved: Any) -> Any:
 
 def _check_tokenizer(tokenizer: Any, config: ConfigDict, saved: Any) -> None:
     """By the metadata of the checkpoint in the folder `saved`."""
-    from jaxfdsl import checkpoint, text_evaluators
+    from jaxfdsl import checkpoint
+    from jaxfdsl.evaluators import text as text_evaluators
 
     try:
         data = checkpoint.load_meta(saved)["data"]
@@ -232,7 +234,8 @@ def _check_tokenizer(tokenizer: Any, config: ConfigDict, saved: Any) -> None:
 def _check_told(identity: Mapping[str, Any], saved: Any) -> None:
     """Raises ConfigError where a denoiser would be told other things than it has learned, or see
     other latents, by the metadata of the checkpoint in the folder `saved`."""
-    from jaxfdsl import checkpoint, latents
+    from jaxfdsl import checkpoint
+    from jaxfdsl.diffusion import latents
 
     learned = checkpoint.load_meta(saved)["data"]
     for name, what in (

@@ -12,11 +12,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import evaluators, latents, optim, sharding, step
+from jaxfdsl import evaluators, optim, sharding, step
 from jaxfdsl import state as state_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import augment, batches, plan
 from jaxfdsl.data.tokens import FIELD as TOKENIZER
+from jaxfdsl.diffusion import latents
 from jaxfdsl.evaluators import Evaluator
 from jaxfdsl.models import attention, denoiser, text, variants, vit
 from jaxfdsl.models.autoencoder import Autoencoder

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from jaxfdsl import config_path, terminal
+from jaxfdsl import terminal
 from jaxfdsl.config import ConfigError, default_config, field, from_json
-from jaxfdsl.launchers import Given
+from jaxfdsl.config import path as config_path
+from jaxfdsl.distributed.launchers import Given
 
 _AFTER = "the same command continues from what was saved."
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")

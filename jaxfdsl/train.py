@@ -14,25 +14,17 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxfdsl import (
-    checkpoint,
-    compile_cache,
-    distributed,
-    experiment,
-    keeping,
-    meter,
-    resume,
-    sharding,
-)
+from jaxfdsl import checkpoint, compile_cache, distributed, experiment, sharding
 from jaxfdsl import config as config_lib
 from jaxfdsl import state as state_lib
 from jaxfdsl.checkpoint import Checkpoints
 from jaxfdsl.config import ConfigError
+from jaxfdsl.distributed.launchers import Given
 from jaxfdsl.experiment import Experiment
-from jaxfdsl.keeping import Keeper
-from jaxfdsl.launchers import Given
-from jaxfdsl.logbook import Logbook, say
 from jaxfdsl.report import profile, run_file, weights_and_biases, writers
+from jaxfdsl.run import keeping, meter, resume
+from jaxfdsl.run.keeping import Keeper
+from jaxfdsl.run.logbook import Logbook, say
 from jaxfdsl.state import State
 
 _WORTH_TIMING = 100  # steps; a shorter run is over before the share of its drawing is of use

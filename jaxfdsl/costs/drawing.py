@@ -12,11 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import latents
 from jaxfdsl.costs import autoencoding, flops, reached
 from jaxfdsl.costs.devices import KINDS, Kind
 from jaxfdsl.costs.plan import PUBLISHED, Plan
 from jaxfdsl.data.sources import Source
+from jaxfdsl.diffusion import latents
 
 # Microseconds an image on an H200 by family and canvas, from the bytes that XLA's program moves.
 # Other GPUs are taken to be slower as their peak is lower, which their memory follows.

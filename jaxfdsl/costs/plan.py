@@ -11,11 +11,12 @@ from jax.sharding import AbstractMesh, AxisType
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import evaluators, experiment, latents, optim, sharding
+from jaxfdsl import evaluators, experiment, optim, sharding
 from jaxfdsl import state as state_lib
 from jaxfdsl.costs import images
 from jaxfdsl.costs.devices import Fleet
 from jaxfdsl.data.batches import Batches
+from jaxfdsl.diffusion import latents
 from jaxfdsl.models import attention, autoencoder, denoiser, text, vit
 from jaxfdsl.models.text import TextDesign
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import grain
 
-from jaxfdsl import launchers
+from jaxfdsl.distributed import launchers
 
 
 @dataclasses.dataclass(frozen=True)

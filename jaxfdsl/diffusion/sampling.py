@@ -13,11 +13,12 @@ from etils import epath
 from jaxtyping import Array, Float, UInt8, UInt32
 from ml_collections import ConfigDict
 
-from jaxfdsl import checkpoint, latents
+from jaxfdsl import checkpoint
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import condition as conditions
 from jaxfdsl.data.condition import Condition
+from jaxfdsl.diffusion import latents
 from jaxfdsl.diffusion.settings import Settings
 from jaxfdsl.models import sampler
 from jaxfdsl.models.denoiser import Denoiser

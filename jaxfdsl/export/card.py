@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
 from jaxfdsl.export.layouts import Weights
-from jaxfdsl.provenance import NO_REAL_IMAGE, Ancestor, short
+from jaxfdsl.run.provenance import NO_REAL_IMAGE, Ancestor, short
 
 _PLACES = ("data_dir", "path", "table", "classes", "init_from")  # where files lay is no recipe
 _LICENCES = {  # what can be said of a licence that nobody typed, by the words of the provenance

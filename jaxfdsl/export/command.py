@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 import jaxfdsl
-from jaxfdsl import checkpoint, provenance
+from jaxfdsl import checkpoint
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.export import card
@@ -15,6 +15,7 @@ from jaxfdsl.export.layouts import LAYOUTS, Weights
 from jaxfdsl.models.blocks import unstack_blocks
 from jaxfdsl.models.heads import OURS_ALONE
 from jaxfdsl.report import writers
+from jaxfdsl.run import provenance
 
 
 class Exported(NamedTuple):

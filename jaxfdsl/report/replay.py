@@ -8,8 +8,9 @@ from etils import epath
 from jaxtyping import UInt8
 from PIL import Image
 
-from jaxfdsl import config_path, whole_file
+from jaxfdsl import whole_file
 from jaxfdsl.config import ConfigError
+from jaxfdsl.config import path as config_path
 from jaxfdsl.data import batches
 
 

@@ -17,7 +17,7 @@ def write(parts: Any, workdir: epath.Path, step: int) -> None:
     import jax  # late, as those who only read the file need none of it
 
     from jaxfdsl.costs import flops
-    from jaxfdsl.resume import versions
+    from jaxfdsl.run.resume import versions
 
     path = workdir / NAME
     device = parts.mesh.devices.flat[0]

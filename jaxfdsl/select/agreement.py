@@ -13,13 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
-from jaxfdsl import checkpoint, compile_cache, config_path, sharding, text_evaluators
+from jaxfdsl import checkpoint, compile_cache, sharding
 from jaxfdsl.config import ConfigError
+from jaxfdsl.config import path as config_path
 from jaxfdsl.data import augment, store
 from jaxfdsl.data.decode import View, centre_crop, decode_all
 from jaxfdsl.data.store import columns, parts
 from jaxfdsl.data.store.reader import Store
 from jaxfdsl.evaluate import model_of
+from jaxfdsl.evaluators import text as text_evaluators
 
 NAME = "score:agreement"
 PART = 8192  # images of a part, which a kill loses at most

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxfdsl import cli, generators, load_config, terminal, train, verbs
+from jaxfdsl import cli, generators, load_config, terminal, train
+from jaxfdsl.cli import verbs
 from jaxfdsl.data import batches
 from jaxfdsl.data.materialise import command as write
 from jaxfdsl.export import command as export
@@ -224,12 +225,14 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost(capsys):
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()  # or a collection of its own comes before `interruptible` listens
     gc.callbacks.append(once)
     try:
         with pytest.raises(SystemExit) as caught, terminal.interruptible("all is well."):
             gc.collect()
             time.sleep(10)
     finally:
+        gc.enable()
         signal.signal(signal.SIGINT, before)
     assert caught.value.code == 130
     assert capsys.readouterr().err == "Stopped by Ctrl-C; all is well.\n"

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxfdsl import checkpoint, cli, distributed, experiment, load_config, meter, train
+from jaxfdsl import checkpoint, cli, distributed, experiment, load_config, train
 from jaxfdsl import config as config_lib
 from jaxfdsl.checkpoint import Checkpoints
 from jaxfdsl.config import ConfigError
 from jaxfdsl.costs import flops
+from jaxfdsl.run import meter
 
 SMALL = {
     "steps": 8,

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxfdsl import checkpoint, experiment, load_config, resume, train
+from jaxfdsl import checkpoint, experiment, load_config, train
 from jaxfdsl.config import ConfigError
 from jaxfdsl.experiment import Experiment
 from jaxfdsl.interop import timm
+from jaxfdsl.run import resume
 
 SMALL = {
     "batch_size": 16,

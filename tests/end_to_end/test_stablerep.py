@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxfdsl import cli, experiment, resume, sharding
+from jaxfdsl import cli, experiment, sharding
 from jaxfdsl import config as c
 from jaxfdsl.checkpoint import Checkpoints
 from jaxfdsl.data import store
 from jaxfdsl.data.tokens import Bytes
+from jaxfdsl.run import resume
 from jaxfdsl.select import agreement
 from tests.mesh.cases import MESHES, ONE, devices, rows_of
 from tests.photographs import encoded, photograph

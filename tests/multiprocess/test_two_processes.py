@@ -161,7 +161,8 @@ TOGETHER = """
 import sys
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxfdsl import distributed, launchers
+from jaxfdsl import distributed
+from jaxfdsl.distributed import launchers
 from jaxfdsl.config import ConfigError
 
 at, count, index = (text.partition("=")[2] for text in sys.argv[1:])
@@ -187,7 +188,8 @@ def test_processes_with_different_configs_stop_and_a_failure_in_one_ends_both():
 
 ALONE = """
 import sys
-from jaxfdsl import distributed, launchers
+from jaxfdsl import distributed
+from jaxfdsl.distributed import launchers
 
 distributed.initialize(launchers.Given(sys.argv[1].partition("=")[2], 2, 0), timeout=1)
 """

@@ -10,9 +10,10 @@ import pytest
 import safetensors.numpy
 
 from jaxfdsl import config as c
-from jaxfdsl import experiment, latents, sharding
+from jaxfdsl import experiment, sharding
 from jaxfdsl.config import ConfigError
 from jaxfdsl.costs import autoencoding
+from jaxfdsl.diffusion import latents
 from jaxfdsl.interop import autoencoder as interop
 from jaxfdsl.interop import timm
 from jaxfdsl.models import autoencoder

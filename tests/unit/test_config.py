@@ -9,7 +9,8 @@ import jax
 import pytest
 
 from jaxfdsl import config as c
-from jaxfdsl import config_path, experiment, load_config
+from jaxfdsl import experiment, load_config
+from jaxfdsl.config import path as config_path
 
 RECIPES = config_path.packaged_names()
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxfdsl import checkpoint, cli, config, experiment, validation
-from jaxfdsl.config import ConfigError
+from jaxfdsl import checkpoint, cli, config, experiment
+from jaxfdsl.config import ConfigError, validation
 from jaxfdsl.data import batches, sources, store
 from jaxfdsl.data import condition as conditions
 from jaxfdsl.data.sources import Group

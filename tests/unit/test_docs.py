@@ -19,8 +19,9 @@ import tomllib
 import pytest
 from absl import flags
 
-from jaxfdsl import cli, config, launchers, main
+from jaxfdsl import cli, config, main
 from jaxfdsl.data import materialise
+from jaxfdsl.distributed import launchers
 from tests import page_code
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -10,13 +10,14 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from jaxfdsl import checkpoint, cli, experiment, load_config, resume
+from jaxfdsl import checkpoint, cli, experiment, load_config
 from jaxfdsl import config as config_lib
 from jaxfdsl.checkpoint import Checkpoints
 from jaxfdsl.export import layouts, names
 from jaxfdsl.interop import timm
-from jaxfdsl.keeping import Keeper
 from jaxfdsl.models import vit
+from jaxfdsl.run import resume
+from jaxfdsl.run.keeping import Keeper
 
 SMALL = {
     "batch_size": 8,

@@ -20,13 +20,15 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from jaxfdsl import checkpoint, config_path, generators, main, provenance
+from jaxfdsl import checkpoint, generators, main
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
+from jaxfdsl.config import path as config_path
 from jaxfdsl.data import class_list, sources
 from jaxfdsl.export import command as export_command
 from jaxfdsl.generators import catalog, categories, npz
 from jaxfdsl.interop import weights
+from jaxfdsl.run import provenance
 from tests import reference_weights, torch_files
 from tests.torch_files import Made
 

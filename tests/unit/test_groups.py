@@ -13,12 +13,12 @@ from PIL import Image
 from jaxfdsl import config as c
 from jaxfdsl import experiment, objectives, sharding
 from jaxfdsl.config import ConfigError
+from jaxfdsl.config.validation_groups import CROSS_SAMPLE
 from jaxfdsl.data import batches, sources
 from jaxfdsl.data.batches import Batches
 from jaxfdsl.data.formula import from_dataset
 from jaxfdsl.data.sources import Group
 from jaxfdsl.objectives.objective import Objective
-from jaxfdsl.validation_groups import CROSS_SAMPLE
 from tests.unit.test_batches import Numbered
 
 

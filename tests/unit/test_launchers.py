@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from jaxfdsl import launchers
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import prefetch
-from jaxfdsl.launchers import Given
+from jaxfdsl.distributed import launchers
+from jaxfdsl.distributed.launchers import Given
 
 SLURM = {  # of the task of one job step, as srun leaves it
     "SLURM_JOB_ID": "7",

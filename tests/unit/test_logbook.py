@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxfdsl import logbook, meter, nonfinite
 from jaxfdsl.config import ConfigError, default_config
+from jaxfdsl.run import logbook, meter, nonfinite
 
 
 def metrics(loss, rate=1e-3):

@@ -10,7 +10,7 @@ from absl import flags
 from jaxfdsl import main
 from jaxfdsl.config import ConfigError, to_json
 from jaxfdsl.data import sources
-from jaxfdsl.launchers import Given
+from jaxfdsl.distributed.launchers import Given
 
 
 def parse(*arguments: str):

@@ -10,11 +10,12 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from jaxfdsl import load_config, logbook
+from jaxfdsl import load_config
 from jaxfdsl.config import ConfigError, default_config, to_json
 from jaxfdsl.costs import flops
 from jaxfdsl.models import vit
 from jaxfdsl.report import run_file, weights_and_biases, writers
+from jaxfdsl.run import logbook
 
 FAKE = """
 class Run:

@@ -83,8 +83,9 @@ def test_importing_everything_leaves_out_doubles_and_other_frameworks(kind, unpa
 def test_a_wheel_finds_its_recipes_from_an_empty_folder(unpacked, tmp_path):
     code = (
         f"import sys; sys.path.insert(0, {str(unpacked)!r})\n"
-        "from jaxfdsl import config_path, load_config\n"
-        "print(config_path.resolve('configs/vitb_exfractal.py'))\n"
+        "from jaxfdsl import load_config\n"
+        "from jaxfdsl.config import path\n"
+        "print(path.resolve('configs/vitb_exfractal.py'))\n"
         "print(load_config('vitb_exfractal').model.variant)"
     )
     command = [sys.executable, "-I", "-c", code]

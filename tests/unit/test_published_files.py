@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxfdsl import experiment, load_config, resume
+from jaxfdsl import experiment, load_config
 from jaxfdsl.config import ConfigError
+from jaxfdsl.run import resume
 from tests import reference_weights as reference
 from tests import torch_files
 from tests.torch_files import Made

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from absl import flags
 
-from jaxfdsl import config, launchers, main
+from jaxfdsl import config, main
+from jaxfdsl.distributed import launchers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "scripts").iterdir())

@@ -4,11 +4,12 @@ import datetime
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from jaxfdsl import checkpoint, provenance
+from jaxfdsl import checkpoint
 from jaxfdsl.report.page import cost, numbers, settings
 from jaxfdsl.report.page.charts import COLORS
 from jaxfdsl.report.page.markup import Inside, Markup, tag
 from jaxfdsl.report.page.runs import Point, Run, best
+from jaxfdsl.run import provenance
 
 _MOST_RESULTS = 200  # rows of the table
 _DASH = "–"

@@ -2,9 +2,9 @@
 
 import argparse
 
-from jaxfdsl import verbs
+from jaxfdsl.cli import verbs
+from jaxfdsl.cli.verbs import at_least, option
 from jaxfdsl.data.materialise import SHARD_IMAGES, TARGETS
-from jaxfdsl.verbs import at_least, option
 
 _GOES_ON = "finished files are kept: the same command writes the others."
 VERBS: dict[str, verbs.Verb] = {}

@@ -13,13 +13,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import config_types
 from jaxfdsl.config import ConfigError, field
+from jaxfdsl.config import types as config_types
+from jaxfdsl.config.validation_denoise import check_denoise
+from jaxfdsl.config.validation_groups import check_groups
 from jaxfdsl.data.plan import in_groups, phase_counts
 from jaxfdsl.diffusion.settings import check_entry
 from jaxfdsl.models import variants
-from jaxfdsl.validation_denoise import check_denoise
-from jaxfdsl.validation_groups import check_groups
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "dtype": ("auto", "bfloat16", "float32"),

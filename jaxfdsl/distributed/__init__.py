@@ -17,9 +17,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxfdsl import launchers
 from jaxfdsl.config import ConfigError
-from jaxfdsl.launchers import Given, Launch
+from jaxfdsl.distributed import launchers
+from jaxfdsl.distributed.launchers import Given, Launch
 
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
 

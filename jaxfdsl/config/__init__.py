@@ -2,7 +2,7 @@
 
 A recipe (`configs/*.py`) starts from `default_config()` and changes values. Fields cannot be added
 by mistake: everything is locked but `data.sources` and `evals`, whose entries have names of the
-recipe's choice (`config_entries` makes them), and a formula's `options`.
+recipe's choice (`entries` makes them), and a formula's `options`.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxfdsl.config_entries import (
+from jaxfdsl.config.entries import (
     EVALS,
     PROMPTS,
     SOURCES,
@@ -286,7 +286,7 @@ def from_json(text: str) -> ConfigDict:
     """A locked config from `to_json`'s text; fields that the run's version did not have yet get
     their defaults. Raises ConfigError for what is no whole JSON, and for values of another type.
     """
-    from jaxfdsl import config_types
+    from jaxfdsl.config import types as config_types
 
     try:
         tree = json.loads(text)
@@ -310,7 +310,7 @@ def _fill(config: ConfigDict, default: ConfigDict, prefix: str) -> None:
         if key not in config:
             config[key] = value
         elif f"{prefix}{key}" in NAMED or not isinstance(config[key], ConfigDict):
-            continue  # entries have fields of their own; of what is no group `config_types` tells
+            continue  # entries have fields of their own; of what is no group `types` tells
         elif isinstance(value, ConfigDict):
             _fill(config[key], value, f"{prefix}{key}.")
 
@@ -365,6 +365,6 @@ def changed_field(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
 
 def validate(config: ConfigDict, *, num_devices: int, num_processes: int = 1) -> None:
     """Refuse, before anything is compiled, what cannot run; raises `ConfigError`."""
-    from jaxfdsl.validation import check
+    from jaxfdsl.config.validation import check
 
     check(config, num_devices=num_devices, num_processes=num_processes)

@@ -7,10 +7,10 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxfdsl import nonfinite, provenance, resume
 from jaxfdsl.checkpoint import FULL, Checkpoints
 from jaxfdsl.config import ConfigError
 from jaxfdsl.experiment import Experiment
+from jaxfdsl.run import nonfinite, provenance, resume
 from jaxfdsl.state import State
 
 

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxfdsl import latents
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import condition as conditions
 from jaxfdsl.data.sources import Source
+from jaxfdsl.diffusion import latents
 from jaxfdsl.models.autoencoder import Autoencoder
 
 Batch = dict[str, Any]

@@ -3,7 +3,7 @@
 A verb is a function of its parsed options, registered by `_verb` with a command that works and its
 options; its docstring is its help, the first line that of `jaxfdsl --help`. It imports what it
 needs itself, so that help and mistakes are answered at once. Those that write data sets are in
-`cli_data`.
+`data`.
 """
 
 import argparse
@@ -11,10 +11,12 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from jaxfdsl import __version__, cli_data, terminal, verbs
+from jaxfdsl import __version__, terminal
+from jaxfdsl.cli import data as cli_data
+from jaxfdsl.cli import verbs
+from jaxfdsl.cli.verbs import at_least, option
 from jaxfdsl.config import ConfigError
 from jaxfdsl.evaluate import Asked
-from jaxfdsl.verbs import at_least, option
 
 _VERBS: dict[str, verbs.Verb] = {}  # in the order of `jaxfdsl --help`
 _verb = verbs.registering(_VERBS)
@@ -258,7 +260,3 @@ def run(argv: Sequence[str] | None = None) -> None:
         verb, options = verbs.parse(_VERBS, sys.argv[1:] if argv is None else argv, __version__)
         with terminal.interruptible(verb.stopped):
             verb.run(options)
-
-
-if __name__ == "__main__":
-    run()

@@ -9,8 +9,8 @@ from etils import epath
 from PIL import Image
 
 from jaxfdsl import config as config_lib
-from jaxfdsl.meter import Meter
-from jaxfdsl.nonfinite import Watch
+from jaxfdsl.run.meter import Meter
+from jaxfdsl.run.nonfinite import Watch
 
 
 class Logbook:

@@ -157,7 +157,7 @@ def _check_first(top: Parser, argv: Sequence[str], verbs: Mapping[str, Verb]) ->
 
 
 def _print_completion(top: Parser, argv: Sequence[str]) -> NoReturn:
-    from jaxfdsl import completion
+    from jaxfdsl.cli import completion
 
     _, _, shell = argv[0].partition("=")
     print(completion.script(top, shell or "".join(argv[1:2])))

@@ -15,17 +15,19 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxfdsl import config as config_lib
-from jaxfdsl import denoise_evaluators, sharding, step, terminal, text_evaluators
+from jaxfdsl import sharding, step, terminal
 from jaxfdsl.config import ConfigError
+from jaxfdsl.config.validation import SCORED
 from jaxfdsl.data import augment, batches, join, sources
 from jaxfdsl.data.decode import View
 from jaxfdsl.data.sources import Rows, Source
 from jaxfdsl.evals import accuracy, few_shot, knn, linear_probe, segmentation, sums
 from jaxfdsl.evals import mean_average_precision as mean_ap
 from jaxfdsl.evals.features import Features, Shared, TooFew, collect
+from jaxfdsl.evaluators import denoise as denoise_evaluators
+from jaxfdsl.evaluators import text as text_evaluators
 from jaxfdsl.models import vit
 from jaxfdsl.models.autoencoder import Autoencoder
-from jaxfdsl.validation import SCORED
 
 Evaluator = Callable[[Any], Iterator[tuple[str, float]]]  # of parameters, to (name, value)
 Scores = Iterator[tuple[str, float]]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
-from jaxfdsl.by_layer import by_layer
+from jaxfdsl.optim.by_layer import by_layer
 
 # No decay on one-dimensional parameters, the class token and the positions, as in timm.
 UNDECAYED = frozenset({"bias", "scale", "cls_token", "pos_embed", "no_cond", "logit_scale"})
