@@ -8,7 +8,7 @@ a class. Three denoisers of the same size and training learn the same 3,200 imag
 
     label     the class, one of 4: which of its four modes is not said
     encoder   vectors of an encoder that learned from the same images without labels (SimCLR)
-    oracle    the parameters of the fractal, which no encoder can better
+    oracle    the parameters of the fractal: of the mode no encoder can tell more
 
 and make an image for each one that they were trained on. Each made image is then put to the mode of
 its nearest neighbour among 3,200 further images that nobody was trained on, at 8x8 pixels; how

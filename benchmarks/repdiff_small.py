@@ -24,8 +24,8 @@ on than new images are). The images are few and the models small: what a benchma
 tell is which condition is learnt sooner, not what converged models do. A pilot of throw-away code,
 with convolutional networks for encoder and classifier, had 45.0, 32.3, 38.1, 37.4, 38.9 and 38.0.
 
-Cost: about two hours of one core. Every training run is an ordinary
-jaxfdsl run in its own folder under --out, every set a store; killed, the same command goes on.
+Cost: about an hour and a half of one core. Every training run is an ordinary jaxfdsl run in its own
+folder under --out, every set a store; killed, the same command goes on.
 `--table` prints what is finished. Writes --out/repdiff_small.json and --out/samples.png.
 """
 

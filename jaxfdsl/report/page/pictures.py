@@ -12,6 +12,10 @@ from jaxfdsl.report.page.runs import Run
 MOST = 24  # of each kind, on a page
 _LARGEST = 64 << 20  # bytes of a file that is opened at all
 _CURVES = "curves.png"  # the page draws them itself
+_CAPTIONS = {
+    "gallery": "What the training images look like, before augmentation.",
+    "samples": "What the denoiser makes; each row begins with the image that lent its condition.",
+}
 
 
 def galleries(runs: Sequence[Run]) -> tuple[list[Shown], list[str]]:
@@ -47,9 +51,8 @@ def _opened(path: epath.Path) -> Image.Image:
 
 
 def _caption(name: str) -> tuple[str, str]:
-    if name == "gallery.png":
-        return "Gallery", "What the training images look like, before augmentation."
-    return _words(name.rpartition(".")[0]), ""
+    stem = name.rpartition(".")[0]
+    return _words(stem), _CAPTIONS.get(stem, "")
 
 
 def _words(name: str) -> str:
