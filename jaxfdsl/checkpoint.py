@@ -292,6 +292,23 @@ def load_meta(path: epath.PathLike) -> dict[str, Any]:
     return meta
 
 
+@contextlib.contextmanager
+def reading(
+    place: epath.PathLike, field: str = "", *, missing: str, damaged: str
+) -> Iterator[None]:
+    """Turns what `load_params` and `load_meta` raise for `place` into one sentence, a ConfigError
+    that names it and says what to type where there is no checkpoint, and where it is damaged."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except FileNotFoundError as error:
+        raise ConfigError(f"{field}{place} holds no checkpoint: type {missing}.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200] or repr(error)
+        raise ConfigError(f"{field}{place} cannot be read ({reason}): type {damaged}.") from error
+
+
 def _one_checkpoint(path: epath.Path) -> epath.Path:
     if path.name == BEST and path.is_file():
         path = path.parent / "checkpoints" / str(json.loads(path.read_text())["step"])

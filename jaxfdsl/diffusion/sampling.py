@@ -159,7 +159,9 @@ def _opened(workdir: str, step: int, field: str) -> _Opened:
 
     path = epath.Path(workdir).expanduser()
     place = path / "checkpoints" / str(step) if step else path
-    try:
+    missing = "the workdir of a denoiser's run that saved one"
+    asked = f"{field}={workdir}: "
+    with checkpoint.reading(place, asked, missing=missing, damaged="another step or run"):
         meta = checkpoint.load_meta(place)
         config = config_lib.from_json(json.dumps(meta["config"]))
         if not config.objective.denoise.weight or "condition" not in meta:
@@ -168,18 +170,6 @@ def _opened(workdir: str, step: int, field: str) -> _Opened:
                 "type the workdir of a denoiser's run."
             )
         params, origin = checkpoint.load_params(place)
-    except ConfigError:
-        raise
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"{field}={workdir}: {place} holds no checkpoint: type the workdir of a denoiser's run "
-            "that saved one."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200] or repr(error)
-        raise ConfigError(
-            f"{field}={workdir}: {place} cannot be read ({reason}): type another step or run."
-        ) from error
     # As they were for training: kernels of another device, memory for gradients.
     config.unlock()
     config.model.attention, config.model.remat = "auto", "none"

@@ -38,17 +38,10 @@ def load(path: str, step: int = 0) -> Loaded:
             raise ConfigError(f"--step={step}: {path} is no run and has no steps: leave it out.")
         return _foreign(path)
     place = epath.Path(path) / "checkpoints" / str(step) if step else epath.Path(path)
-    try:
+    missing = "the workdir of a run that saved one, or a file of ViT weights"
+    with checkpoint.reading(place, missing=missing, damaged="another --step"):
         meta = checkpoint.load_meta(place)
         params, origin = checkpoint.load_params(place)
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"{place} holds no checkpoint: type the workdir of a run that saved one, or a file of "
-            "ViT weights."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200] or repr(error)
-        raise ConfigError(f"{place} cannot be read ({reason}): type another --step.") from error
     config = config_lib.from_json(json.dumps(meta["config"]))
     if config.objective.denoise.weight:
         raise ConfigError(
