@@ -1,18 +1,26 @@
-"""Many jaxfdsl runs, several at a time with a core each; what benchmarks of paired seeds share.
+"""Many jaxfdsl runs, several at a time with a core each, or one after the other in this process;
+what benchmarks of paired seeds share.
 
 A run is finished when its folder has a summary; killed, the same command goes on where it was.
 """
 
+import contextlib
+import gc
 import json
 import math
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
+import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+INTERRUPTED = 130  # what a verb leaves with after Ctrl-C
 T_975 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
@@ -74,4 +82,54 @@ def run_all(
     finally:
         for _, process in running.values():
             process.terminate()
+    return failed
+
+
+class Stopped(BaseException):
+    """SIGTERM came, or the minutes are over; a training run saves first."""
+
+
+def stop_after(minutes: float) -> None:
+    """Makes SIGTERM a `Stopped`, and sends it to this process when so many minutes are over (0:
+    never)."""
+
+    def stop(*_) -> None:
+        raise Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+    if minutes:
+        timer = threading.Timer(60 * minutes, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.daemon = True
+        timer.start()
+
+
+def run_here(
+    out: str, waits_for: Mapping[str, Sequence[str]], run: Callable[[str], None]
+) -> list[str]:
+    """As `run_all`, one after the other in this process: a GPU has room for one, and programs that
+    were compiled before are found again. Returns the names of those that failed, and raises
+    `Stopped` after a run that was stopped and saved what it had.
+    """
+    import jax
+
+    waiting = [name for name in waits_for if result(out, name) is None]
+    failed: list[str] = []
+    while ready := [name for name in waiting if all(result(out, n) for n in waits_for[name])]:
+        name, begun = ready[0], time.monotonic()
+        waiting.remove(name)
+        with (pathlib.Path(out) / f"{name}.log").open("a", buffering=1) as log:
+            try:
+                with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                    run(name)
+                if result(out, name) is None:
+                    raise Stopped
+            except (Exception, SystemExit) as error:  # a verb leaves so, with a sentence in the log
+                if getattr(error, "code", 1) == INTERRUPTED:
+                    raise
+                traceback.print_exc(file=log)
+                failed.append(name)
+        took = f"{time.monotonic() - begun:.0f} s"
+        print(f"{name}: {'FAILED, see its .log' if name in failed else 'done'}, {took}", flush=True)
+        jax.clear_caches()  # of one run's programs no other has use
+        gc.collect()
     return failed

@@ -47,7 +47,8 @@ def get_config(name: str = "rep") -> ConfigDict:
         config.model.variant = "dit_s"
         config.augment.update(mean=(0.5,) * 3, std=(0.5,) * 3)
         config.objective.classify.weight, config.objective.denoise.weight = 0.0, 1.0
-        config.optimizer.update(learning_rate=2e-4, weight_decay=0.0, b2=0.99, ema=0.9999)
+        config.optimizer.update(learning_rate=2e-4, weight_decay=0.0, b2=0.99)
+        config.optimizer.update(ema=0.9999, ema_warmup=True)
         config.schedule.update(name="constant", warmup_steps=500)
         config.data.condition = CONDITIONS[name]
         return config

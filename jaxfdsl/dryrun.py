@@ -59,7 +59,7 @@ class Report:
     remedies: list[str]
     flops: float  # of an image in training, by hand
     flops_lowered: float  # by XLA's count of the program as written
-    flops_encoding: float  # of an image by a frozen autoencoder, 0 without one
+    flops_encoding: float  # of an image in a step by a frozen autoencoder, 0 without one
     collectives: dict[str, collectives.Traffic]
     mfu: Share
     peak: float  # FLOP/s of a device in the trunk's type
@@ -96,11 +96,11 @@ class Report:
 
     @property
     def decoded_per_second(self) -> float:
-        """Images that the hosts decode or draw, all together."""
+        """Images that the hosts decode or draw, or latents that they read, all together."""
         made = {
             name: count
             for name, count in self.plan.batches.plan.counts_at(0).items()
-            if images.row_bytes(self.plan.batches.sources[name]) > images.RECIPE
+            if self.plan.row_bytes(self.plan.batches.sources[name]) > images.RECIPE
         }
         return sum(made.values()) / self.step_seconds
 
@@ -153,7 +153,7 @@ def _lowered(made: Plan) -> float:
 
 
 def _encoding(made: Plan) -> float:
-    if made.autoencoder is None:
+    if made.autoencoder is None or made.latent_bytes:
         return 0.0
     return autoencoding.encoding(made.autoencoder, made.config.model.image_size)
 

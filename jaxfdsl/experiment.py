@@ -58,6 +58,9 @@ class Experiment:
             identity[TOKENIZER] = self.batches.tokenizer.identity
         if self.autoencoder is not None:
             identity[latents.TABLE] = self.autoencoder.digest
+        for name, source in self.batches.sources.items():
+            if source.latents:
+                identity[f"data.latents.{name}"] = source.latents.digest
         return identity
 
     def start(self) -> State:
@@ -110,9 +113,9 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
         evaluators.check_targets(f"data.sources.{name}", source, objectives)
     heads = heads_of(config, objectives, data)
     model = model_of(config, heads, data)
-    ema = config.optimizer.ema
+    ema = optim.ema_decay(config.optimizer)
     state = jax.eval_shape(
-        lambda key: state_lib.create(model.init(key), optimizer, ema=ema > 0), jax.random.key(0)
+        lambda key: state_lib.create(model.init(key), optimizer, ema=bool(ema)), jax.random.key(0)
     )
     laid = state_lib.shardings(state, mesh)
     tables = jax.device_put(data.tables, sharding.replicated(mesh))
@@ -120,7 +123,9 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
     if autoencoder is not None:
         weights = jax.device_put(autoencoder.params, sharding.replicated(mesh))
         autoencoder = dataclasses.replace(autoencoder, params=weights)
-        tables[latents.TABLE] = weights
+        if not config.data.latents:
+            tables[latents.TABLE] = weights
+    latents.check_columns(autoencoder, data.sources)
     draw_batch = step.make_draw_batch(
         data.fields,
         functools.partial(_crop, config),
@@ -302,8 +307,12 @@ def _finish(
     tables: Any,
 ) -> step.Batch:
     """The joined batch as the model sees it, `rows` being its rows in the global batch."""
-    batch = augment.finish(batch, key, config.augment, rows)
-    batch = latents.drawn(batch, key, rows, tables, autoencoder)
+    if config.data.latents:
+        assert autoencoder is not None
+        batch = latents.read(batch, key, rows, autoencoder, config.augment.flip_lr)
+    else:
+        batch = augment.finish(batch, key, config.augment, rows)
+        batch = latents.drawn(batch, key, rows, tables, autoencoder)
     size = config.data.group_size
     return {**batch, "group": rows // size} if size > 1 else batch
 

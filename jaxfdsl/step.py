@@ -99,7 +99,7 @@ def make_train_step(
     objectives: Objectives,
     optimizer: optax.GradientTransformation,
     rate: optax.Schedule,
-    ema: float,
+    ema: Callable[[jax.Array], Any] | None,
     draw_batch: Callable[..., Batch],
     mesh: Mesh,
     laid: State,
@@ -109,7 +109,8 @@ def make_train_step(
 ) -> Callable[..., tuple[State, Metrics]]:
     """Returns train_step(state, key, rows, tables) -> (state, metrics); the old state is consumed.
 
-    `laid` are the shardings of the state's leaves, `key` is the run's own for all its steps.
+    `laid` are the shardings of the state's leaves, `key` is the run's own for all its steps, `ema`
+    what the average of the parameters keeps of itself in a step (`optim.ema_decay`).
     With `accumulate` K the model sees the batch in K parts, one after another; the gradient is that
     of the whole. With `skip` a loss or gradient that is not finite changes nothing but the step.
     With `beside` the batch is drawn by a program of its own; the bits are the same.
@@ -151,13 +152,18 @@ def make_train_step(
     return jax.jit(train_step, donate_argnums=0, out_shardings=out)
 
 
-def update(state: State, grads: Any, optimizer: optax.GradientTransformation, ema: float) -> State:
+def update(
+    state: State,
+    grads: Any,
+    optimizer: optax.GradientTransformation,
+    ema: Callable[[jax.Array], Any] | None,
+) -> State:
     """The next state: one optimiser step, and the average of the parameters if one is kept."""
     updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
     params = text.clamped(optax.apply_updates(state["params"], updates))
     new = {"step": state["step"] + 1, "params": params, "opt_state": opt_state}
     if ema:
-        new["ema"] = optax.incremental_update(params, state["ema"], 1.0 - ema)
+        new["ema"] = optax.incremental_update(params, state["ema"], 1.0 - ema(state["step"]))
     return new
 
 

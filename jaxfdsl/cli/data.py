@@ -178,12 +178,15 @@ def store(options: argparse.Namespace) -> None:
     "jaxfdsl embed tfds:cifar10 --encoder runs/contrast --name ours --data_dir data",
     option("data", metavar="DATA", help="a store's folder, or tfds:NAME"),
     option("--encoder", default="", help="weights or a run's workdir; pixels:8; oracle"),
-    option("--name", required=True, help="of the column: rep:NAME, or cluster:NAME"),
+    option("--autoencoder", default="", metavar="PATH", help="a VAE's weights: its latents"),
+    option("--name", required=True, help="of the column: rep:, cluster: or latent:NAME"),
+    option("--image_size", type=at_least(0), default=0, help="of latents: the run's pixels"),
+    option("--size", type=at_least(0), default=0, help="of latents: that of the run's source"),
     option("--split", default="train", help="of tfds"),
     option("--data_dir", default="", help="of tfds; default $TFDS_DATA_DIR"),
     option("--label", default="label", help="of tfds: the class feature"),
     option("--batch", type=at_least(1), default=256, help="images on the devices at once"),
-    option("--flip", action="store_true", help="the mean with the mirror image's vector"),
+    option("--flip", action="store_true", help="mirror images too; of vectors the mean of both"),
     option("--max_corrupt", type=float, default=0.0, help="share of images that may be broken"),
     option("--replace", action="store_true", help="a column of that name that is there"),
     option("--clusters", type=at_least(0), default=0, help="so many, by k-means of --of"),
@@ -199,10 +202,13 @@ def embed(options: argparse.Namespace) -> None:
       jaxfdsl embed STORE --clusters 1000 --of rep:ours --name ours-k1000
           cluster:ours-k1000, a number an image, by k-means of that column,
           standardised
+      jaxfdsl embed STORE --autoencoder sd-vae --name sd --image_size 256 --flip
+          latent:sd, what a denoiser reads instead of images (data.latents=sd),
+          and of their mirror images: float16, 32 kB an image
 
-    Images are centre-cropped. Columns lie in STORE/rep and STORE/cluster, or in the TFDS data's
-    folder as rep/SPLIT-NAME.npy. The encoder "pixels:8" is the image at 8x8 pixels, "oracle" the
-    formula's parameters, of a store that materialise drew.
+    Images are centre-cropped. Columns lie in STORE/rep, STORE/cluster and STORE/latent, or in the
+    TFDS data's folder as rep/SPLIT-NAME.npy. The encoder "pixels:8" is the image at 8x8 pixels,
+    "oracle" the formula's parameters, of a store that materialise drew.
     """
     from jaxfdsl.representations import command
 
@@ -262,6 +268,7 @@ def represent(options: argparse.Namespace) -> None:
     option("--data_dir", default="", help="of tfds:NAME"),
     option("--k", type=at_least(1), default=5, help="neighbours of label_agreement, density"),
     option("--metric", default="euclidean", help="of the neighbours, or cosine"),
+    option("--index", default="", metavar="NAME", help="choose among these images only"),
     option("--keep", type=float, default=0.5, help="share of the images"),
     option("--per", default="all", help="of each class, caption or recipe the same share, or all"),
     option("--worst", action="store_true", help="as many of the worst, to compare with"),

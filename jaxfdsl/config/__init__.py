@@ -101,6 +101,7 @@ def default_config() -> ConfigDict:
             "nesterov": False,
             "clip_norm": 0.0,  # 0: no clipping
             "ema": 0.0,  # 0: no average of the parameters
+            "ema_warmup": False,  # True: at most (1 + t) / (10 + t) in step t, for short runs
             "layer_decay": 1.0,  # learning rate of a block over that of the next one
         }
     )
@@ -143,7 +144,7 @@ def default_config() -> ConfigDict:
             "sources": {},  # {name: formula_source(...), tfds_source(...), folder_source(...)}
             "data_dir": "",  # recipes hand it to their TFDS sources: one place to type
             "phase_starts": (0,),  # steps at which the next number of each `share` begins to hold
-            "label_space": "joined",  # one softmax over all classes; "separate": one a source
+            "label_space": "joined",  # "separate": a softmax a source; "shared": same classes
             "repeats": 1,  # views of an image in its batch: repeated augmentation
             "group_size": 1,  # images that belong together; an epoch counts each of them
             "group_by": "recipe",  # a category's instances, a caption's images; "image": its views
@@ -151,6 +152,7 @@ def default_config() -> ConfigDict:
             # "cluster:NAME" (columns that `jaxfdsl embed` wrote), "recipe" (a formula's
             # parameters), "none".
             "condition": "",
+            "latents": "",  # latent:NAME of `jaxfdsl embed --autoencoder`; "": made in every step
             "max_corrupt": 0.01,  # share of a source's images that may be unreadable
             "num_workers": -1,  # processes that decode; 0: threads alone; -1: what the machine has
             "prefetch": 2,

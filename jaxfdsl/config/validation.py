@@ -34,7 +34,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "augment.crop": ("none", "pad", "random_resized"),
     "augment.interpolation": ("bicubic", "bilinear"),
     "augment.mixup_mode": ("batch", "pair"),
-    "data.label_space": ("joined", "separate"),
+    "data.label_space": ("joined", "separate", "shared"),
     "data.group_by": ("recipe", "image"),
     "model.projector.norm": ("layer", "batch"),
     "objective.contrast.positives": ("group", "label"),

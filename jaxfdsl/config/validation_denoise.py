@@ -12,12 +12,18 @@ _WITHOUT = {
     "model.drop_path": "0",
     "optimizer.layer_decay": "1",
 }
+# What would change an image before it is encoded, and the value that does not.
+_CHANGES = {
+    "flip_ud": False, "downsample": 0.0, "crop": "none", "interpolation": "bicubic",
+    "rand_augment": "", "three_augment": False, "color_jitter": 0.0, "hue": 0.0, "grayscale": 0.0,
+    "solarize": 0.0, "blur": 0.0, "erasing": 0.0,
+}  # fmt: skip
 
 
 def check_denoise(config: ConfigDict) -> None:
     """Raises `ConfigError` for a denoiser that cannot be trained, and its fields without one."""
     if not config.objective.denoise.weight:
-        for name in ("data.condition", "model.autoencoder"):
+        for name in ("data.condition", "data.latents", "model.autoencoder"):
             if field(config, name):
                 raise ConfigError(
                     f"{name}={field(config, name)!r} is for denoisers, and objective.denoise is "
@@ -31,6 +37,7 @@ def check_denoise(config: ConfigDict) -> None:
             )
         return
     _check_alone(config)
+    _check_latents(config)
     seen = (tuple(config.augment.mean), tuple(config.augment.std))
     if config.model.autoencoder and seen != ((0.5,) * 3, (0.5,) * 3):
         raise ConfigError(
@@ -50,6 +57,26 @@ def check_denoise(config: ConfigDict) -> None:
             raise ConfigError(
                 f"{name}={field(config, name)} has no meaning for a denoiser: type "
                 f"--config.{name}={instead}."
+            )
+
+
+def _check_latents(config: ConfigDict) -> None:
+    """Latents that were made before the run are of images that nothing but a flip has changed."""
+    name = config.data.latents
+    if not name:
+        return
+    if not config.model.autoencoder:
+        raise ConfigError(
+            f"data.latents={name!r} are an autoencoder's, and model.autoencoder='': type "
+            "--config.model.autoencoder=PATH of that one, or --config.data.latents='' for pixels."
+        )
+    for own, off in _CHANGES.items():
+        if config.augment[own] != off:
+            typed = "''" if off == "" else off
+            raise ConfigError(
+                f"augment.{own}={config.augment[own]!r} changes images, and those of data.latents="
+                f"{name!r} are encoded already, mirrored at most: type --config.augment.{own}="
+                f"{typed}, or --config.data.latents='' to encode in every step."
             )
 
 

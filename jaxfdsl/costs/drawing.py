@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from jaxfdsl import config as config_lib
 from jaxfdsl.costs import autoencoding, flops, reached
 from jaxfdsl.costs.devices import KINDS, Kind
+from jaxfdsl.costs.images import from_host
 from jaxfdsl.costs.plan import PUBLISHED, Plan
 from jaxfdsl.data.sources import Source
 from jaxfdsl.diffusion import latents
@@ -44,6 +45,8 @@ class Time:
 
 def expected(plan: Plan) -> Time:
     """The mean over a batch's sources of what one image costs the device that draws it."""
+    if plan.latent_bytes:
+        return Time(0.0, "latents are read")
     if plan.fleet.kind.platform == "cpu":
         return _measured(plan)
     counts = plan.batches.plan.counts_at(0)
@@ -71,7 +74,7 @@ def _without_estimate(name: str, kind: Kind) -> str:
 
 
 def _of_source(source: Source, kind: Kind) -> float | None:
-    if source.decodes or getattr(source, "on_host", False):
+    if from_host(source):
         return 0.0  # made by the host
     if sample := sampling(source):
         design = source.sampler.denoiser.design  # type: ignore[attr-defined]

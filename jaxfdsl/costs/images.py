@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxfdsl.data import batches, condition
+from jaxfdsl.data import batches, condition, latents
 from jaxfdsl.data import sources as sources_lib
 from jaxfdsl.data.batches import Batches
 from jaxfdsl.data.condition import Condition
@@ -73,6 +73,9 @@ class Counted(Source):
 
     several: bool = False
 
+    def with_latents(self, wanted: latents.Wanted, field: str) -> Source:
+        raise latents.Absent(f"{field} ({self.name}) is counted, not read")
+
     def own_condition(self, kind: str, classes: int, field: str) -> Condition:
         column = condition.column_of(kind)
         if not column:
@@ -113,7 +116,9 @@ def batches_of(config: ConfigDict) -> Batches:
         made = {k: v.with_tokenizer(tokenizer, f"data.sources.{k}") for k, v in made.items()}
     told = None
     if config.objective.denoise.weight:
-        told, made = batches.conditioned(config.data.condition, made)
+        told, made = batches.conditioned(config.data.condition, made, config.data.label_space)
+    if wanted := latents.wanted(config):
+        made = {k: _latents(one, wanted, f"data.sources.{k}") for k, one in made.items()}
     return Batches(
         made,
         {name: entries[name].share for name in entries},
@@ -125,7 +130,24 @@ def batches_of(config: ConfigDict) -> Batches:
         group=_group(config),
         tokenizer=tokenizer,
         condition=told,
+        label_space=config.data.label_space,
     )
+
+
+def _latents(source: Source, wanted: latents.Wanted, field: str) -> Source:
+    """A column that is there must fit; a dry run may be made before it is written."""
+    try:
+        return source.with_latents(wanted, field)
+    except latents.Absent:
+        return source
+
+
+def column_rows(source: Source, entry: ConfigDict) -> int:
+    """Rows of a sidecar column of a source: of all images of the store or split."""
+    records = getattr(source, "records", None)
+    if records is None:
+        return REAL[entry.name][0]
+    return len(getattr(records, "store", records))
 
 
 def _group(config: ConfigDict) -> sources_lib.Group:
@@ -151,7 +173,11 @@ def _source(name: str, entry: ConfigDict, config: ConfigDict) -> Source:
     )
 
 
+def from_host(source: Source) -> bool:
+    """Whether the host makes the images: it draws them, decodes them, or has them in memory."""
+    return source.decodes or getattr(source, "on_host", False) or hasattr(source, "records")
+
+
 def row_bytes(source: Source) -> float:
     """Bytes of one image that travel to the device: eight of a recipe, or the decoded picture."""
-    drawn = not source.decodes and not getattr(source, "on_host", False)
-    return RECIPE if drawn else source.size**2 * source.channels + 8.0
+    return RECIPE if not from_host(source) else source.size**2 * source.channels + 8.0

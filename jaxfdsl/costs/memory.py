@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxfdsl.costs import autoencoding, flops, images
+from jaxfdsl.costs import autoencoding, flops
 from jaxfdsl.costs import plan as plan_lib
 from jaxfdsl.costs.plan import Plan
 from jaxfdsl.models import autoencoder, denoiser, text, vit
@@ -53,7 +53,7 @@ def state(plan: Plan) -> dict[str, int]:
 def arguments(plan: Plan) -> Sizes:
     """What lies on a device between steps: the state, the tables, and a step's rows."""
     rows = sum(
-        count * images.row_bytes(plan.batches.sources[name])
+        count * plan.row_bytes(plan.batches.sources[name])
         for name, count in plan.batches.plan.counts_at(0).items()
     )
     tables = sum(x.nbytes for x in jax.tree.leaves(plan.batches.tables))
@@ -90,7 +90,7 @@ def temporaries(plan: Plan) -> Sizes:
 
 def _encoding(plan: Plan) -> float:
     """What a device draws latents from: pixels, and what the encoder works on."""
-    if plan.autoencoder is None:
+    if plan.autoencoder is None or plan.latent_bytes:
         return 0.0
     side = plan.config.model.image_size
     share = plan.design.dtype.itemsize / 4

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from jaxfdsl.costs import autoencoding, drawing, flops
+from jaxfdsl.costs import autoencoding, drawing, flops, images
 from jaxfdsl.dryrun import Report
 from jaxfdsl.models import autoencoder, denoiser
 from jaxfdsl.report.status import duration
@@ -118,17 +118,41 @@ def _denoising(report: Report) -> Iterator[str]:
         path = plan.config.model.autoencoder
         there = epath.Path(path).expanduser().exists()
         whose = "" if there else f" (assumed: Stable Diffusion's, as {path} is not there)"
-        yield (
-            f"Autoencoder: {autoencoder.parameters(plan.autoencoder):,} parameters, frozen{whose}; "
+        said = (
             f"{report.flops_encoding:.4g} FLOP to encode an image in every step, "
             f"{report.encoding_seconds / report.step_seconds:.1%} of it (at the share below)"
         )
+        yield (
+            f"Autoencoder: {autoencoder.parameters(plan.autoencoder):,} parameters, frozen{whose}; "
+            + ("no image is encoded in a step" if plan.latent_bytes else said)
+        )
+        yield from _columns(report)
         decoding = f", and {decoded:.4g} to decode it"
     made = flops.sampling(plan.design, SAMPLE_STEPS, guidance=2.0)
     yield (
         f"FLOP of a sample: {flops.denoising(plan.design):.4g} a velocity; {made:.4g} in "
         f"{SAMPLE_STEPS} steps of Heun with guidance{decoding}"
     )
+
+
+def _columns(report: Report) -> Iterator[str]:
+    """Latents that are made before the run."""
+    plan, each = report.plan, report.plan.latent_bytes
+    if not each:
+        return
+    config, made = plan.config, plan.autoencoder
+    flip = config.augment.flip_lr
+    assert made is not None
+    encoding = (1 + flip) * autoencoding.encoding(made, config.model.image_size)
+    for name, source in plan.batches.sources.items():
+        rows = images.column_rows(source, config.data.sources[name])
+        steps = encoding * rows / (report.flops * config.batch_size)
+        yield (
+            f"Latents of data.sources.{name}: {size(each)} an image"
+            f"{' with its mirror image' * flip}, {size(each * rows)} on disk for {rows:,}"
+            f"{'' if source.latents else ', not written yet'}; jaxfdsl embed makes them once, "
+            f"{encoding * rows:.4g} FLOP, as {steps:,.4g} steps of the model"
+        )
 
 
 def _speed(report: Report) -> Iterator[str]:
@@ -142,10 +166,16 @@ def _speed(report: Report) -> Iterator[str]:
     yield f"  {report.images_per_second:,.0f} images/s, {1000 * report.step_seconds:,.4g} ms a step"
     if rate := report.decoded_per_second:
         hosts = plan.fleet.processes
-        yield (
-            f"  {rate:,.0f} of them come from the host, {rate / hosts:,.0f} from each of {hosts} "
-            "(jaxfdsl doctor says what one can do)"
-        )
+        if each := plan.latent_bytes:
+            yield (
+                f"  {rate:,.0f} latents/s are read from disk or its cache, {size(rate * each)}/s, "
+                f"{size(rate * each / hosts)}/s on each host of {hosts}; nothing is decoded"
+            )
+        else:
+            yield (
+                f"  {rate:,.0f} of them come from the host, {rate / hosts:,.0f} from each of "
+                f"{hosts} (jaxfdsl doctor says what one can do)"
+            )
     yield (
         f"  {steps:,} steps, {steps * plan.config.batch_size:,} images: {_hours(report.hours)}, "
         f"{_hours(report.hours * count)} of one device (evaluations and start not counted)"

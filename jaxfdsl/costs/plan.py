@@ -16,6 +16,7 @@ from jaxfdsl import state as state_lib
 from jaxfdsl.costs import images
 from jaxfdsl.costs.devices import Fleet
 from jaxfdsl.data.batches import Batches
+from jaxfdsl.data.sources import Source
 from jaxfdsl.diffusion import latents
 from jaxfdsl.models import attention, autoencoder, denoiser, text, vit
 from jaxfdsl.models.text import TextDesign
@@ -50,6 +51,20 @@ class Plan:
         """Images of one step on one device."""
         parts = math.prod(self.shape[axis] for axis in sharding.BATCH_AXES)
         return self.config.batch_size // parts
+
+    @property
+    def latent_bytes(self) -> int:
+        """Bytes of an image in the column of `data.latents`; 0 where there is none."""
+        cfg = self.config
+        if self.autoencoder is None or not cfg.data.latents:
+            return 0
+        views = 2 if cfg.augment.flip_lr else 1
+        side = cfg.model.image_size // self.autoencoder.factor
+        return 2 * views * 2 * self.autoencoder.channels * side**2
+
+    def row_bytes(self, source: Source) -> float:
+        """Bytes of one image that travel to the device."""
+        return self.latent_bytes + 8.0 if self.latent_bytes else images.row_bytes(source)
 
     @property
     def parameters(self) -> int:

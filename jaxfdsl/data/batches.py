@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import condition as conditions
+from jaxfdsl.data import latents, numbering, tokens
 from jaxfdsl.data import sources as sources_lib
-from jaxfdsl.data import tokens
 from jaxfdsl.data.condition import Condition
 from jaxfdsl.data.corrupt import Corrupt
 from jaxfdsl.data.decode import View
@@ -55,10 +55,11 @@ class Batches:
     group: Group = ALONE
     tokenizer: Tokenizer | None = None  # of the captions, where an objective reads them
     condition: Condition | None = None  # what a denoiser is told of an image
+    label_space: str = "joined"  # or "separate", "shared": `numbering`
 
     def __post_init__(self):
         object.__setattr__(self, "sources", dict(sorted(self.sources.items())))
-        _ = self.plan  # refuses shares that do not fit
+        _ = self.plan, self.offsets  # refuse shares and classes that do not fit
 
     @property
     def plan(self) -> Plan:
@@ -85,13 +86,12 @@ class Batches:
     @property
     def num_classes(self) -> int:
         """Classes of all sources together."""
-        return sum(source.num_classes for source in self.sources.values())
+        return numbering.number(self.sources, self.label_space).total
 
     @property
     def offsets(self) -> dict[str, int]:
         """Where each source's classes begin among those of all."""
-        ends = np.cumsum([0, *(source.num_classes for source in self.sources.values())])
-        return dict(zip(self.sources, ends.tolist(), strict=False))
+        return numbering.number(self.sources, self.label_space).first
 
     @property
     def num_examples(self) -> int | None:
@@ -267,9 +267,11 @@ def from_config(config: ConfigDict, *, shard_index: int = 0, shard_count: int = 
             name: source.with_tokenizer(tokenizer, f"data.sources.{name}")
             for name, source in built.items()
         }
-    condition = None
+    condition, label_space = None, config.data.label_space
     if config.objective.denoise.weight:
-        condition, built = conditioned(config.data.condition, built)
+        condition, built = conditioned(config.data.condition, built, label_space)
+    if wanted := latents.wanted(config):
+        built = {k: one.with_latents(wanted, f"data.sources.{k}") for k, one in built.items()}
     return Batches(
         built,
         {name: entries[name].share for name in entries},
@@ -283,18 +285,20 @@ def from_config(config: ConfigDict, *, shard_index: int = 0, shard_count: int = 
         group=group,
         tokenizer=tokenizer,
         condition=condition,
+        label_space=label_space,
     )
 
 
 def conditioned(
-    kind: str, built: Mapping[str, Source], field: str = "data.sources"
+    kind: str, built: Mapping[str, Source], label_space: str, field: str = "data.sources"
 ) -> tuple[Condition, dict[str, Source]]:
     """What a denoiser is told, and the sources that say it; the first one's column lends its
     statistics to all. Raises `ConfigError` for sources whose columns are of different makes."""
-    classes = sum(source.num_classes for source in built.values())
+    built = dict(sorted(built.items()))
+    firsts, classes = numbering.number(built, label_space)
     found = {
         name: source.own_condition(kind, classes, f"{field}.{name}")
-        for name, source in sorted(built.items())
+        for name, source in built.items()
     }
     first, condition = next(iter(found.items()))
     for name, other in found.items():
@@ -303,13 +307,12 @@ def conditioned(
                 f"data.condition={kind!r}: the columns of {field}.{first} and {field}.{name} were "
                 "not made by the same encoder: write one of them again (jaxfdsl embed)."
             )
-    firsts = np.cumsum([0, *(built[name].num_classes for name in found)]).tolist()
     told = {
         name: dataclasses.replace(
-            built[name], condition=condition, first_class=start,
-            targets=tuple(dict.fromkeys((*built[name].targets, "cond"))),
+            source, condition=condition, first_class=firsts[name],
+            targets=tuple(dict.fromkeys((*source.targets, "cond"))),
         )
-        for name, start in zip(found, firsts, strict=False)
+        for name, source in built.items()
     }  # fmt: skip
     digest = hashlib.sha256("".join(one.fingerprint for one in found.values()).encode())
     return dataclasses.replace(condition, fingerprint=digest.hexdigest()), told

@@ -3,6 +3,8 @@
 import abc
 import dataclasses
 import functools
+import hashlib
+import json
 import logging
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -57,8 +59,22 @@ class Records(abc.ABC):
         """Rows of a sidecar's file, where these pictures are a list of some of its."""
         return rows
 
+    @property
+    def pictures(self) -> str:
+        """The hex digest by which a column's card names the pictures that it is of."""
+        return hashlib.sha256(json.dumps([*self.identity, len(self)]).encode()).hexdigest()
+
+    @property
+    def typed(self) -> str:
+        """What one types for these pictures behind `jaxfdsl embed`."""
+        return "STORE"
+
     def column(self, name: str) -> Shaped[np.ndarray, "N ..."]:
         """A sidecar column, a row an image. Raises ConfigError where it is not there."""
+        return self.mapped(name)
+
+    def mapped(self, name: str) -> Shaped[np.ndarray, "N ..."]:
+        """The same memory-mapped, a row each of `in_store`."""
         file = self.sidecar(name)
         if file is None:
             raise ConfigError(

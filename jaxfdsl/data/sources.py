@@ -20,6 +20,7 @@ from jaxfdsl.config import ConfigError
 from jaxfdsl.data import condition as conditions
 from jaxfdsl.data.condition import Condition
 from jaxfdsl.data.decode import View
+from jaxfdsl.data.latents import Latents, Wanted
 from jaxfdsl.data.tokens import Tokenizer
 
 Rows = dict[str, np.ndarray]
@@ -67,6 +68,8 @@ class Source(abc.ABC):
         default=None, hash=False, compare=False, repr=False
     )
     first_class: int = dataclasses.field(default=0, hash=False, compare=False)
+    # The column whose rows stand for `image` in `rows`, None where images are what they are.
+    latents: Latents | None = dataclasses.field(default=None, hash=False, compare=False, repr=False)
 
     @property
     def several_labels(self) -> bool:
@@ -100,6 +103,19 @@ class Source(abc.ABC):
             f"{field} ({self.name}) has no captions, which objective.align learns from: type "
             f"--config.objective.align.weight=0, or name a store with captions or a formula."
         )
+
+    def with_latents(self, wanted: Wanted, field: str) -> "Source":
+        """The same images by rows of a column of latents (`data.latents`), of which nothing is
+        decoded; raises `ConfigError`, which names `field`, where none fits."""
+        raise ConfigError(
+            f"data.latents={wanted.name!r}: {field} ({self.name}) makes its images anew and has no "
+            "column of them: type --config.data.latents='', or train on a store of them (jaxfdsl "
+            "materialise --to store)."
+        )
+
+    def with_pictures(self) -> "Source":
+        """What `with_latents` was called on."""
+        return self
 
     def own_condition(self, kind: str, classes: int, field: str) -> Condition:
         """The condition of that kind for this source's images among `classes` classes of all

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import class_list
 from jaxfdsl.data import condition as conditions
+from jaxfdsl.data import latents as latents_lib
 from jaxfdsl.data.class_list import Kept
 from jaxfdsl.data.condition import Condition
 from jaxfdsl.data.decode import View, box_draws, canvas, centre_crop, decode_all, random_crop
@@ -61,15 +62,44 @@ class StoredSource(Source):
     ) -> Rows:
         """`image` uint8[n,S,S,3], `label` int32[n] or int32[n,L] padded with -1, `index` (row of
         the split) int32[n], `valid` float32[n]: 0 for a corrupt picture, which is black.
+
+        With `latents` the image is a row of theirs, float16[n,v,s,s,c], and there is a label only
+        where a denoiser is told of it.
         """
         positions = np.asarray(positions, np.int64)
         samples = positions if samples is None else np.asarray(samples, np.int64)
         places = self._places(positions)
+        if self.latents:
+            return self._told(self._encoded(self._select(places)))
         if self.decodes:
             return self._told(self._read(self._select(places), positions, samples))
         with _lock:
             cached = _decoded(dataclasses.replace(self, seed=0, train=False))
         return self._told({key: value[places] for key, value in cached.items()})
+
+    def with_latents(self, wanted: latents_lib.Wanted, field: str) -> Source:
+        """As of every source: where the column is there and fits."""
+        canvas = 0 if self.view else self.size
+        made = latents_lib.of_records(self.records, wanted, canvas, field)
+        # Labels that are in memory alone are no work; records are read for others.
+        labels = self.condition is not None and self.condition.by_label
+        decodes = labels and self.records.label_cost > 0
+        return dataclasses.replace(self, latents=made, decodes=decodes, cropped=True)
+
+    def with_pictures(self) -> Source:
+        """As of every source."""
+        count, cropped = self.num_examples, self.view is not None
+        decodes = _decodes(self.view, count, self.size)
+        return dataclasses.replace(self, latents=None, decodes=decodes, cropped=cropped)
+
+    def _encoded(self, rows: np.ndarray) -> Rows:
+        """The rows of the column in place of pictures."""
+        assert self.latents is not None
+        images, valid = self.latents.read(self.records, rows)
+        made = {"image": images, "index": rows.astype(np.int32), "valid": valid}
+        if self.condition is None or not self.condition.by_label:
+            return made
+        return {**made, "label": self._numbered(self.records.labels(rows), rows)}
 
     def own_condition(self, kind: str, classes: int, field: str) -> Condition:
         """As of every source; or a column of the pictures, with or without their class."""
@@ -240,7 +270,7 @@ def load(
         size=view.size if view else entry.size,
         channels=3,
         num_examples=count,
-        decodes=view is not None or count * entry.size**2 * 3 > CACHE_BYTES,
+        decodes=_decodes(view, count, entry.size),
         cropped=view is not None,
         records=records,
         kept=kept,
@@ -250,6 +280,12 @@ def load(
         train=train,
         view=view,
     )
+
+
+def _decodes(view: View | None, count: int, size: int) -> bool:
+    """Whether rows are decoded each time: pictures that the host cuts, and canvases too many to be
+    kept."""
+    return view is not None or count * size**2 * 3 > CACHE_BYTES
 
 
 def _part(entry: ConfigDict, total: int, field: str) -> tuple[int, int]:

@@ -73,7 +73,14 @@ class TfdsRecords(Records):
             split = "_".join([*re.findall(r"\w+", split), digest])
         return columns.sidecar_file(pathlib.Path(self.directory), f"{kind}{sign}{split}-{own}")
 
-    def column(self, name: str) -> Shaped[np.ndarray, "N ..."]:
+    @property
+    def typed(self) -> str:
+        """tfds:NAME with its options."""
+        root = self.directory.rpartition(f"/{self.name.partition(':')[0]}/")[0]
+        where = f"tfds:{self.name} --split={shlex.quote(self.split)}"
+        return f"{where} --data_dir={shlex.quote(root)}" if root else where
+
+    def mapped(self, name: str) -> Shaped[np.ndarray, "N ..."]:
         """As of all records; one that is not there is named with the command that writes it."""
         file = self.sidecar(name)
         if file is not None and not file.is_file():
@@ -82,7 +89,7 @@ class TfdsRecords(Records):
                 f"write it by jaxfdsl embed tfds:{self.name} --split={shlex.quote(self.split)} "
                 f"--name={name.partition(':')[2]}."
             )
-        return super().column(name)
+        return super().mapped(name)
 
     def _examples(self, rows: np.ndarray) -> list[Any]:
         # TFDS's own decoding takes three times as long, and would decode other pictures too.

@@ -1,9 +1,12 @@
 """Denoisers that work in a published autoencoder's latents (`model.autoencoder`).
 
 Its weights are frozen. They go to the compiled programs as one of the tables, an argument: as
-constants they would be compiled into them.
+constants they would be compiled into them. With `data.latents` a step reads what it would encode,
+and does without them.
 """
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +16,9 @@ from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
+from jaxfdsl.data import augment
 from jaxfdsl.data.augment import chance
+from jaxfdsl.data.sources import Source
 from jaxfdsl.interop import autoencoder as interop
 from jaxfdsl.models.autoencoder import Autoencoder, Design
 
@@ -84,14 +89,51 @@ def drawn(
         return batch
     with jax.named_scope("encode"):
         images = batch["image"]
-        shape = _shape(images, autoencoder)
-        count = shape[1] * shape[2] * shape[3]
+        noise = _noise(chance.seeds(key, rows), _shape(images, autoencoder))
+        return {**batch, "image": autoencoder.latents(tables[TABLE], images, noise)}
 
-        def noise(seed: chance.Seed) -> Array:
-            return chance.normal(chance.bits(seed, chance.Stream.LATENT, count))
 
-        numbers = jax.vmap(noise)(chance.seeds(key, rows)).reshape(shape)
-        return {**batch, "image": autoencoder.latents(tables[TABLE], images, numbers)}
+def read(
+    batch: dict[str, Any],
+    key: Array,
+    rows: Int[Array, " B"],
+    autoencoder: Autoencoder,
+    flip: bool,
+) -> dict[str, Any]:
+    """As `drawn` of what `augment.finish` makes, where `image` is float16[B, v, s, s, 2 C], rows of
+    a column (`data.latents`): the same noise, and with `flip` the same images mirrored."""
+    with jax.named_scope("read"):
+        made, seeds = batch["image"], chance.seeds(key, rows)
+        own = made[:, 0]
+        if flip:
+            turned = augment.mirrored(seeds)[:, None, None, None]
+            own = jnp.where(turned, made[:, 1], own)
+        mean, deviation = jnp.split(own.astype(jnp.float32), 2, axis=-1)
+        image = autoencoder.scaled(mean + deviation * _noise(seeds, mean.shape))
+        return {**batch, "image": image}
+
+
+def check_columns(autoencoder: Autoencoder | None, sources: Mapping[str, Source]) -> None:
+    """Raises ConfigError for a column that another autoencoder made."""
+    for name, source in sources.items():
+        column = source.latents
+        if column and autoencoder and column.weights != autoencoder.digest:
+            raise ConfigError(
+                f"data.latents={column.wanted.name!r}: data.sources.{name} has a column of another "
+                f"autoencoder (sha256 {column.weights[:12]}..., and model.autoencoder="
+                f"{column.wanted.autoencoder!r} has {autoencoder.digest[:12]}...): type that one's "
+                f"path, or write the column again by {column.again}."
+            )
+
+
+def _noise(seeds: Array, shape: tuple[int, ...]) -> Array:
+    """Standard normal, each image's own."""
+    count = math.prod(shape[1:])
+
+    def one(seed: chance.Seed) -> Array:
+        return chance.normal(chance.bits(seed, chance.Stream.LATENT, count))
+
+    return jax.vmap(one)(seeds).reshape(shape)
 
 
 def expected(

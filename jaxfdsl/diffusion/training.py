@@ -16,6 +16,8 @@ def recipes_of(condition: Condition, config: ConfigDict, field: str) -> Recipes:
     """What the denoiser was told of each training image, once: of stored images one recipe an
     image, of formulas one a category. Raises ConfigError for data that is not there any more, or
     that says something else now."""
+    config = config.copy_and_resolve_references()
+    config.data.latents = ""  # which say nothing of a condition
     try:
         data = batches.from_config(config)
     except ConfigError as error:

@@ -18,7 +18,7 @@ from jaxfdsl import config as config_lib
 from jaxfdsl import sharding, step, terminal
 from jaxfdsl.config import ConfigError
 from jaxfdsl.config.validation import SCORED
-from jaxfdsl.data import augment, batches, join, sources
+from jaxfdsl.data import augment, batches, join, numbering, sources
 from jaxfdsl.data.decode import View
 from jaxfdsl.data.sources import Rows, Source
 from jaxfdsl.evals import accuracy, few_shot, knn, linear_probe, segmentation, sums
@@ -367,15 +367,15 @@ def _label_offset(run: _Run, name: str, source: Source) -> int:
                 f"{classes}: type the name of the data set that the model was trained on."
             )
         return 0
-    offset = 0
+    shared = run.config.data.label_space == "shared"
+    firsts = numbering.number(run.trained, run.config.data.label_space).first
     for key, candidate in run.trained.items():
         known = run.config.data.sources[key]
         same_names = source.class_names and source.class_names == candidate.class_names
         if same_names or all(known.get(field) == entry.get(field) for field in _SAME_CLASSES):
-            return offset
-        offset += candidate.num_classes
+            return firsts[key]
     only = next(iter(run.trained.values()))
-    if len(run.trained) > 1 or source.num_classes > only.num_classes:
+    if (len(run.trained) > 1 and not shared) or source.num_classes > only.num_classes:
         counts = {key: candidate.num_classes for key, candidate in run.trained.items()}
         raise ConfigError(
             f"evals.{name}.source has {source.num_classes} classes, which are those of none of the "

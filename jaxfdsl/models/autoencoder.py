@@ -66,7 +66,10 @@ class Autoencoder:
             mean, logvar = self.encode(params, image[None])
             return mean[0] + jnp.exp(0.5 * logvar[0]) * noise
 
-        drawn = jax.lax.map(lambda pair: one(*pair), (images, noise), batch_size=CHUNK)
+        return self.scaled(jax.lax.map(lambda pair: one(*pair), (images, noise), batch_size=CHUNK))
+
+    def scaled(self, drawn: Float[Array, "B s s C"]) -> Float[Array, "B s s C"]:
+        """What a denoiser works in, of what the encoder's means and deviations are of."""
         return (drawn - self.shift) * self.scale
 
     def images(self, params: Params, latents: Float[Array, "B s s C"]) -> Float[Array, "B S S 3"]:

@@ -1,11 +1,13 @@
 """Optimisers, learning-rate schedules, the weight-decay mask and layer-wise learning rates."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from jaxfdsl.optim.by_layer import by_layer
@@ -40,6 +42,17 @@ def schedule(cfg, learning_rate: float, *, warmup_steps: int, total_steps: int) 
         return after
     warmup = optax.linear_schedule(cfg.warmup_from, learning_rate, warmup_steps)
     return optax.join_schedules([warmup, after], [warmup_steps])
+
+
+def ema_decay(cfg) -> Callable[[Int[Array, ""]], Any] | None:
+    """What the average of the parameters keeps of itself in step t, counted from 0; None for no
+    average. With `cfg.ema_warmup` it is at most (1 + t) / (10 + t), TensorFlow's `num_updates`.
+    """
+    if not cfg.ema:
+        return None
+    if not cfg.ema_warmup:
+        return lambda _: cfg.ema
+    return lambda t: jnp.minimum(cfg.ema, (1.0 + t) / (10.0 + t))
 
 
 def decay_mask(params):

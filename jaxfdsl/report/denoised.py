@@ -26,7 +26,7 @@ class Samples:
     def __init__(self, parts: Experiment):
         assert parts.batches.condition is not None
         self._config, self._mesh = parts.config, parts.mesh
-        self._source = next(iter(parts.batches.sources.values()))
+        self._source = next(iter(parts.batches.sources.values())).with_pictures()
         self._model = denoiser_of(parts.config, parts.batches.condition.size)
         self._autoencoder = parts.autoencoder
         whole = sharding.replicated(parts.mesh)

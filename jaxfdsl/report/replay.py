@@ -21,7 +21,9 @@ def run(workdir: str, step: int, *, images: int = 64, out: str = "") -> None:
     """
     if step >= 2**31:
         raise ConfigError(f"--step={step}: type a number below 2147483648.")
-    data = batches.from_config(config_path.of_workdir(workdir))
+    config = config_path.of_workdir(workdir)
+    config.data.latents = ""  # the pictures themselves
+    data = batches.from_config(config)
     folder = epath.Path(out or epath.Path(workdir) / "replay")
     for name, rows in data.rows(step).items():
         first = {key: value[:images] for key, value in rows.items()}

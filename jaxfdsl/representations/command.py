@@ -13,7 +13,7 @@ from jaxfdsl.data import sources
 from jaxfdsl.data.records import Records
 from jaxfdsl.data.store import columns, write_column
 from jaxfdsl.data.store.source import StoreRecords
-from jaxfdsl.representations import clusters, oracle, writing
+from jaxfdsl.representations import clusters, latents, oracle, writing
 from jaxfdsl.representations.encoders import Encoder, open_encoder, pixels
 from jaxfdsl.select.space import ASKED
 
@@ -23,8 +23,9 @@ def run(options: Any) -> None:
     _check(options)
     records = opened(options.data, options.split, options.data_dir, options.label)
     compile_cache.enable()
-    own = options.name.removeprefix("cluster:" if options.clusters else "rep:")
-    if f"rep:{own}" == ASKED:
+    kind = "cluster" if options.clusters else "latent" if options.autoencoder else "rep"
+    own = options.name.removeprefix(f"{kind}:")
+    if f"{kind}:{own}" == ASKED:
         raise ConfigError(
             f"--name={options.name} is kept for what jaxfdsl materialise asked images for: type "
             "another."
@@ -33,11 +34,23 @@ def run(options: Any) -> None:
         _cluster(records, f"cluster:{own}", options)
     elif options.encoder == oracle.NAME:
         _oracle(records, f"rep:{own}", options.replace)
+    elif options.autoencoder:
+        size = options.image_size
+        latents.write(records, f"latent:{own}", options.autoencoder, size, _how(options))
     else:
-        how = writing.How(options.batch, options.flip, options.max_corrupt, options.replace)
-        name = f"rep:{own}"
+        how, name = _how(options), f"rep:{own}"
         writing.place(records, name)  # refuses what is no name, before a model is read
         writing.write(records, name, _encoder(options.encoder), how)
+
+
+def _how(options: Any) -> writing.How:
+    return writing.How(
+        batch=options.batch,
+        flip=options.flip,
+        max_corrupt=options.max_corrupt,
+        replace=options.replace,
+        canvas=options.size,
+    )
 
 
 def opened(place: str, split: str, data_dir: str, label: str = "label") -> Records:
@@ -75,10 +88,20 @@ def _encoder(spec: str) -> Encoder:
 
 
 def _check(options: Any) -> None:
-    if bool(options.encoder) == bool(options.clusters):
+    if sum(map(bool, (options.encoder, options.clusters, options.autoencoder))) != 1:
         raise ConfigError(
-            "type --encoder=SPEC for a column of representations, or --clusters=1000 --of=rep:NAME "
-            "for one of clusters."
+            "type --encoder=SPEC for a column of representations, --clusters=1000 --of=rep:NAME "
+            "for one of clusters, or --autoencoder=PATH --image_size=256 for one of latents."
+        )
+    if bool(options.image_size) != bool(options.autoencoder):
+        raise ConfigError(
+            f"--image_size={options.image_size} is the model.image_size of the run that reads "
+            "latents: type it beside --autoencoder, and nowhere else."
+        )
+    if options.size and not options.autoencoder:
+        raise ConfigError(
+            f"--size={options.size} is the size of the source that reads latents: leave it out, or "
+            "type --autoencoder=PATH."
         )
     if options.clusters and not options.of.startswith("rep:"):
         raise ConfigError(f"--of={options.of}: type the column to cluster, rep:NAME.")
@@ -99,7 +122,7 @@ def _oracle(records: Records, name: str, replace: bool) -> None:
         "encoder": oracle.NAME,
         "family": "formula",
         "weights": card.get("formula", ""),
-        "images": writing.fingerprint(records),
+        "images": records.pictures,
     }
     if writing.is_there(file, name, made_by, replace):
         print(f"{name} is there already, of these images: {file}")
@@ -119,7 +142,7 @@ def _cluster(records: Records, name: str, options: Any) -> None:
         "clusters": options.clusters,
         "seed": options.seed,
         "column": columns.digest(of),
-        "images": writing.fingerprint(records),
+        "images": records.pictures,
     }
     if writing.is_there(file, name, made_by, options.replace):
         print(f"{name} is there already, of this column: {file}")

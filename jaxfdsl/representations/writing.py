@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import pathlib
@@ -17,7 +16,7 @@ from jaxtyping import Float32, Int64
 
 from jaxfdsl import sharding
 from jaxfdsl.config import ConfigError
-from jaxfdsl.data.decode import View, centre_crop, decode_all
+from jaxfdsl.data.decode import View, canvas, centre_crop, decode_all
 from jaxfdsl.data.records import Records
 from jaxfdsl.data.store import columns, parts, write_index
 from jaxfdsl.data.store.source import StoreRecords
@@ -26,7 +25,8 @@ from jaxfdsl.representations.encoders import Encoder
 PART = 2048  # images of a part, which a kill loses at most
 UNREADABLE = "unreadable"  # in `made_by`: rows of NaN, whose pictures cannot be decoded
 PREPARATION = "the central square, bicubic"
-_TOLD = (UNREADABLE, "inertia", "rounds", "settled", "from", "licence")  # what decides no value
+# What decides no value.
+_TOLD = (UNREADABLE, "inertia", "rounds", "settled", "from", "licence", "versions")
 _READ = ("images", "column")  # what a column is of: where that changed, it is written again
 
 Rows = Int64[np.ndarray, " n"]
@@ -40,6 +40,7 @@ class How:
     flip: bool = False  # the mean of a picture's and its mirror image's vectors
     max_corrupt: float = 0.0  # share of the pictures that may be broken
     replace: bool = False  # a column that is there
+    canvas: int = 0  # pixels to which pictures are brought before; 0: they are cut at once
 
 
 def write(
@@ -67,7 +68,7 @@ def write(
         "image_size": encoder.image_size,
         "preparation": PREPARATION,
         "flip": how.flip,
-        "images": fingerprint(records),
+        "images": records.pictures,
     }
     if is_there(file, name, made_by, how.replace):
         tell(f"{name} is there already, of these images and this encoder: {file}")
@@ -82,14 +83,9 @@ def write(
         desc=name,
         check=broken.see,
     ) as values:
-        told = {UNREADABLE: broken.rows} if broken.rows else {}
-        columns.write_sidecar(file, values, {**made_by, **told})
+        columns.write_sidecar(file, values, {**made_by, **broken.told})
     tell(f"{name}: {len(records):,} vectors of {encoder.width} numbers by {encoder.name}: {file}")
-    if broken.rows and isinstance(records, StoreRecords):
-        index = f"{name.partition(':')[2]}-readable"
-        rows = np.setdiff1d(np.arange(len(records)), broken.rows)
-        write_index(records.path, index, rows, {"by": "embed", "of": name})
-        tell(f"the index {index!r} has the {len(rows):,} images that can be decoded")
+    broken.list_others(name)
 
 
 def place(records: Records, name: str) -> pathlib.Path:
@@ -101,14 +97,6 @@ def place(records: Records, name: str) -> pathlib.Path:
             "folder, or import the pictures into a store (jaxfdsl store import)."
         )
     return file
-
-
-def fingerprint(records: Records) -> str:
-    """Of the pictures that a column is of; of a store that of its layout."""
-    if isinstance(records, StoreRecords):
-        return records.digest
-    text = json.dumps([*records.identity, len(records)])
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_there(file: pathlib.Path, name: str, made_by: Mapping[str, Any], replace: bool) -> bool:
@@ -148,6 +136,20 @@ class Unreadable:
         self._records, self._limit, self._tell = records, limit, tell
         self.rows: list[int] = []
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """For a column's card."""
+        return {UNREADABLE: self.rows} if self.rows else {}
+
+    def list_others(self, name: str) -> None:
+        """Of a store the index `<column>-readable`, where there are unreadable ones."""
+        if not self.rows or not isinstance(self._records, StoreRecords):
+            return
+        index = f"{name.partition(':')[2]}-readable"
+        rows = np.setdiff1d(np.arange(len(self._records)), self.rows)
+        write_index(self._records.path, index, rows, {"by": "embed", "of": name})
+        self._tell(f"the index {index!r} has the {len(rows):,} images that can be decoded")
+
     def see(self, rows: Rows, values: Float32[np.ndarray, "n D"]) -> None:
         """Names those of a part; raises ConfigError past the share of all images."""
         for row in rows[np.isnan(values[:, 0])].tolist():
@@ -172,7 +174,7 @@ class Vectors:
         self._mesh = sharding.make_mesh({"data": -1, "fsdp": 1, "tensor": 1}, jax.local_devices())
         cut = sharding.batch_parts(self._mesh)
         self._size = -(-min(how.batch, PART, len(records)) // cut) * cut
-        self._view = View(encoder.image_size)
+        self._view, self._canvas = View(encoder.image_size), how.canvas
         self._params = jax.device_put(encoder.params, sharding.replicated(self._mesh))
 
         @functools.partial(jax.jit, out_shardings=sharding.replicated(self._mesh))
@@ -209,7 +211,11 @@ class Vectors:
     def _load(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         encoded, _ = self._records.read(rows)
         view, short = self._view, self._size - len(rows)
-        images, valid = decode_all(encoded, lambda _, data: centre_crop(data, view), view.size)
+        side = self._canvas
+        if side:
+            images, valid = decode_all(encoded, lambda _, data: canvas(data, side), side)
+        else:
+            images, valid = decode_all(encoded, lambda _, data: centre_crop(data, view), view.size)
         return np.pad(images, ((0, short), (0, 0), (0, 0), (0, 0))), valid
 
     def _checked(self, rows: Rows, valid: np.ndarray, made: Any) -> np.ndarray:
@@ -218,7 +224,6 @@ class Vectors:
         if len(odd):
             raise ConfigError(
                 f"the encoder {self._encoder.name} gives {self._records.where(int(odd[0]))} a "
-                "vector that is not finite: type --encoder with other weights, or leave the image "
-                "out of the set."
+                "vector that is not finite: type other weights, or leave the image out of the set."
             )
         return np.where(valid[:, None] > 0, values, np.float32(np.nan))

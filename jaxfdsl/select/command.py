@@ -22,25 +22,29 @@ def run(options: Any) -> None:
     options.rep = options.rep.removeprefix("rep:")
     _check(options)
     opened = store.open(options.store)
-    groups = _groups(opened, options.per)
+    among = opened.index(options.index) if options.index else np.arange(len(opened))
+    groups = _groups(opened, options.per, among)
     name = _scored(opened, options)
-    scores = opened.column(name)
-    if scores.ndim != 1:
+    found = opened.column(name)
+    if found.ndim != 1:
         raise ConfigError(
-            f"--by={name} has {scores.shape[1:]} numbers an image: type a column of one."
+            f"--by={name} has {found.shape[1:]} numbers an image: type a column of one."
         )
+    scores = np.full(len(opened), -np.inf)  # of images that are not to be used
+    scores[among] = found[among]
     try:
-        kept = _kept(np.asarray(scores, np.float64), groups, options)
+        kept = _kept(scores, groups, options)
     except choice.NotScored as error:
         raise ConfigError(f"--by={name}: {error}: write that column again.") from error
     scored = columns.described(columns.sidecar_file(opened.path, name)).get("made_by", {})
     made_by: dict[str, Any] = {"verb": "select", "by": name, "keep": options.keep}
     made_by |= {"per": options.per, "which": _which(options), "scored": scored}
+    made_by |= {"among": options.index} if options.index else {}
     store.write_index(opened.path, options.out, kept, made_by)
     picture = columns.index_file(opened.path, options.out).with_suffix(".png")
-    _draw(picture, opened, np.asarray(scores, np.float64), kept, name)
+    _draw(picture, opened, scores, kept, name)
     told = "" if _which(options) == "best" else f" ({_which(options)})"
-    print(f"{len(kept)} of {len(opened)} images{told}: index {options.out!r} of {opened.path}")
+    print(f"{len(kept)} of {len(among)} images{told}: index {options.out!r} of {opened.path}")
     print(f"mean {name}: {_mean(scores[kept]):.4f} of those, {_mean(scores):.4f} of all")
     print(f"the best and the worst: {picture}")
 
@@ -123,23 +127,22 @@ def _check(options: Any) -> None:
     columns.index_file(pathlib.Path(), options.out)  # refuses what is no name, before the work
 
 
-def _groups(opened: Store, per: str) -> np.ndarray:
+def _groups(opened: Store, per: str, among: np.ndarray) -> np.ndarray:
     """A number a row, equal for those that are chosen among each other."""
     if not PER[per]:
         return np.zeros(len(opened), np.int64)
     groups = np.asarray(opened.column(PER[per]), np.int64)
-    without = np.flatnonzero(groups < 0)
+    without = among[groups[among] < 0]
     if len(without):
         raise ConfigError(
             f"--per={per}: image {without[0]} of {opened.path} has no {per}, as {len(without)} of "
-            f"{len(opened)}: type --per=all."
+            f"{len(among)}: type --per=all."
         )
     return groups
 
 
 def _mean(scores: np.ndarray) -> float:
-    finite = np.asarray(scores, np.float64)
-    finite = finite[np.isfinite(finite)]
+    finite = scores[np.isfinite(scores)]
     return float(finite.mean()) if len(finite) else float("nan")
 
 
@@ -148,5 +151,5 @@ def _draw(
 ) -> None:
     from jaxfdsl.select import contact_sheet
 
-    title = f"{opened.path.name} by {name}: {len(kept)} of {len(opened)} kept"
+    title = f"{opened.path.name} by {name}: {len(kept)} kept"
     contact_sheet.write(path, opened, scores, kept, title)

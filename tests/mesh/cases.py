@@ -94,7 +94,7 @@ def given(config: ConfigDict, objectives: Any, heads: dict[str, int], **options:
             objectives=objectives,
             optimizer=optimizer,
             rate=rate,
-            ema=config.optimizer.ema,
+            ema=optim.ema_decay(config.optimizer),
             draw_batch=lambda key, step, rows, tables: rows,
             mesh=mesh,
             laid=laid,

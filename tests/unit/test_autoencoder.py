@@ -1,13 +1,11 @@
 """Stable Diffusion's autoencoder: files, numbers, and training in its latents."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import safetensors.numpy
 
 from jaxfdsl import config as c
 from jaxfdsl import experiment, sharding
@@ -18,33 +16,15 @@ from jaxfdsl.interop import autoencoder as interop
 from jaxfdsl.interop import timm
 from jaxfdsl.models import autoencoder
 from jaxfdsl.models.autoencoder import Design
+from tests.published_autoencoder import SMALL, SMALL_DESIGN, theirs, write
 from tests.reference_autoencoder import Reference
 
-SMALL = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4}
 OLDER = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-
-
-def theirs(design: Design) -> dict[str, np.ndarray]:
-    """Random arrays, as diffusers names and shapes them."""
-    rng, state = np.random.default_rng(0), {}
-    shapes = autoencoder.shapes(design)
-    for name, ours in interop.table(design).items():
-        shape = shapes[ours]
-        shape = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
-        state[name] = (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype("f")
-    return state
-
-
-def write(folder, state, config):
-    folder.mkdir(parents=True)
-    safetensors.numpy.save_file(state, folder / interop.FILES[0])
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 @pytest.fixture(scope="module")
 def state():
-    return theirs(Design((8, 16), 1, 4))
+    return theirs(SMALL_DESIGN)
 
 
 @pytest.fixture(scope="module")

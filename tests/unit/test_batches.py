@@ -83,6 +83,22 @@ def test_labels_of_the_second_source_follow_those_of_the_first():
     assert batches.num_classes == 15
 
 
+def test_sources_may_share_their_classes():
+    both = {"a": formula(), "b": formula(seed=1)}
+    batches = Batches(both, {"a": 0.75, "b": 0.25}, 32, label_space="shared")
+    batch = batches.fields(batches.rows(0), batches.tables)
+    np.testing.assert_array_equal(batch["label"], np.asarray(batch["image"][:, 0, 0, 0]))
+    assert batches.num_classes == 10
+    with pytest.raises(ConfigError, match=r"sources\.a has 10 and data\.sources\.b has 5: type"):
+        dataclasses.replace(two_sources(), label_space="shared")
+    named = {
+        key: dataclasses.replace(source, class_names=(*"abcdefgh", *last))
+        for (key, source), last in zip(both.items(), ("ij", "ji"), strict=True)
+    }
+    with pytest.raises(ConfigError, match=r"class 8 is 'i' in data\.sources\.a and 'j' in"):
+        dataclasses.replace(batches, sources=named)
+
+
 def test_neighbours_that_may_be_mixed_are_of_one_source():
     plain = two_sources()
     paired = dataclasses.replace(plain, pairs=True)

@@ -52,7 +52,7 @@ def compiled(config: c.ConfigDict, count: int, options: dict) -> jax.stages.Comp
         objectives={"classify": (1.0, Classify(0.1))},
         optimizer=optimizer,
         rate=rate,
-        ema=0.0,
+        ema=None,
         draw_batch=lambda key, step, rows, tables: rows,
         mesh=mesh,
         laid=state_lib.shardings(state, mesh),

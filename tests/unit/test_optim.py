@@ -35,6 +35,16 @@ def test_constant_stays_and_no_warm_up_starts_at_the_peak():
     np.testing.assert_allclose([cosine(0), cosine(50), cosine(100)], [1e-3, 5e-4, 0], atol=1e-9)
 
 
+def test_the_average_of_the_parameters_forgets_its_start_when_it_warms_up():
+    cfg = configured(ema=0.9, ema_warmup=True)
+    decay, kept = optim.ema_decay(cfg), 1.0
+    for t in range(100):  # TensorFlow's num_updates: 1/10, 2/11, ... 81/90 = .9 and so on
+        assert float(decay(np.int32(t))) == pytest.approx(min(0.9, (1 + t) / (10 + t)), rel=1e-6)
+        kept *= float(decay(np.int32(t)))
+    assert kept < 1e-10 and optim.ema_decay(configured(ema=0.9))(np.int32(0)) == 0.9
+    assert optim.ema_decay(configured()) is None
+
+
 @pytest.mark.parametrize("scan", [False, True])
 def test_decay_spares_what_timm_spares(scan):
     cfg = default_config().model

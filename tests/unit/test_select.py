@@ -164,6 +164,11 @@ def test_an_index_of_the_best_of_each_class(made, capsys):
     cli.run(["select", str(made), "--by=score:place", "--per=class", "--keep=0.25", "--out=top"])
     assert "2 of 8 images: index 'top'" in capsys.readouterr().out
     assert store.open(made).index("top").tolist() == [6, 7]
+    store.write_index(made, "some", np.array([0, 1, 3, 4]), {})
+    words = ("--index=some", "--per=class", "--keep=0.5", "--out=top-of-some")
+    cli.run(["select", str(made), "--by=score:odd", *words])  # its odd row is none of them
+    assert "2 of 4 images: index 'top-of-some'" in capsys.readouterr().out
+    assert store.open(made).index("top-of-some").tolist() == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -172,6 +177,7 @@ def test_an_index_of_the_best_of_each_class(made, capsys):
         (["--by=score:place", "--keep=0"], "--keep=0.0: type a share above 0, up to 1"),
         (["--by=score:place", "--keep=1.5"], "--keep=1.5: type a share above 0, up to 1"),
         (["--by=score:odd"], "1 of 8 scores are no numbers, the first is that of row 5"),
+        (["--by=score:place", "--index=none"], "none"),
         (["--by=score:none"], "the column 'score:none' is not there"),
         (["--by=rep:both"], "--by=rep:both is no score: type score:NAME, agreement or one of"),
         (["--by=score:place", "--per=caption"], "image 0 of"),

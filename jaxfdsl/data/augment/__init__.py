@@ -10,7 +10,7 @@ from Pillow by 1 in less than 1 of 1,000 values. A field that is off leaves noth
 
 from jaxfdsl.data.augment.checks import check
 from jaxfdsl.data.augment.crops import FEW_PIXELS, crop, crop_masks, random_box
-from jaxfdsl.data.augment.pipeline import evaluate, evaluate_masks, finish, normalise
+from jaxfdsl.data.augment.pipeline import evaluate, evaluate_masks, finish, mirrored, normalise
 
 __all__ = [
     "FEW_PIXELS",
@@ -20,6 +20,7 @@ __all__ = [
     "evaluate",
     "evaluate_masks",
     "finish",
+    "mirrored",
     "normalise",
     "random_box",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
 from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
@@ -67,6 +67,11 @@ def finish(
             to_floats = functools.partial(_floats, cfg=cfg, branch=platform == "cpu")
             return batch | {"image": _each(to_floats, platform, images, seeds)}
         return batch | {"image": normalise(images, cfg)}
+
+
+def mirrored(seeds: UInt32[Array, " B"]) -> Bool[Array, " B"]:
+    """Which of the samples with these seeds `flip_lr` turns round."""
+    return jax.vmap(lambda seed: happens(chance.bits(seed, Stream.FLIP, 2)[0], 0.5))(seeds)
 
 
 def evaluate(

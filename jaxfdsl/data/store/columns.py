@@ -19,8 +19,8 @@ from jaxfdsl.config import ConfigError
 from jaxfdsl.data.store import layout as layouts
 
 HEADER = 128  # bytes that numpy gives the header of one axis, room for it to grow included
-# Kinds of sidecar columns: "rep:dinov2", "score:clip", "cluster:dinov2-k1000".
-SIDECARS = ("rep", "score", "cluster")
+# Kinds of sidecar columns: "rep:dinov2", "score:clip", "cluster:dinov2-k1000", "latent:sd".
+SIDECARS = ("rep", "score", "cluster", "latent")
 _CHUNK = 2**24  # bytes that are summed up at once
 _NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -83,6 +83,20 @@ def write_sidecar(
     _write(file, values, made_by, _statistics(values))
 
 
+def link_sidecar(file: pathlib.Path, values: np.memmap, made_by: Mapping[str, Any]) -> None:
+    """As `write_sidecar`, of a whole `.npy` on the same disk, which is given a second name: large
+    columns are not copied where the disk can do that."""
+    for old in (file.with_suffix(".json"), file):
+        old.unlink(missing_ok=True)
+    try:
+        os.link(str(values.filename), file)
+    except OSError:  # a file system without hard links
+        write_sidecar(file, values, made_by)
+        return
+    layouts.to_disk(file.parent)
+    _describe(file, values, made_by, _statistics(values))
+
+
 def write_index(
     path: str | os.PathLike,
     name: str,
@@ -108,7 +122,7 @@ def sidecar_file(root: pathlib.Path, name: str) -> pathlib.Path:
     if kind not in SIDECARS or not _NAMES.fullmatch(own):
         raise ConfigError(
             f"{name!r} is no column: type one of {', '.join(layouts.COLUMNS)}, rep:NAME, "
-            "score:NAME or cluster:NAME."
+            "score:NAME, cluster:NAME or latent:NAME."
         )
     return root / kind / f"{own}.npy"
 
@@ -168,6 +182,12 @@ def _write(
     file.with_suffix(".json").unlink(missing_ok=True)
     with layouts.whole(file) as opened:
         np.lib.format.write_array(opened, np.asarray(values), allow_pickle=False)
+    _describe(file, values, made_by, more)
+
+
+def _describe(
+    file: pathlib.Path, values: np.ndarray, made_by: Mapping[str, Any], more: dict[str, Any]
+) -> None:
     text = {
         "made_by": dict(made_by),
         "shape": values.shape,

@@ -6,7 +6,7 @@ A store is a folder:
     images/00000.array_record, ...    encoded pictures, a record each, uncompressed, group_size:1
     columns/NAME.npy                  label, group, seed, source, caption: a number a row
     captions/text.bin, ends.npy       every different caption once, UTF-8, and where each ends
-    rep/NAME.npy, score/NAME.npy      sidecar columns, written later; NAME.json says what made them
+    rep/NAME.npy, score/NAME.npy, ... sidecar columns, written later; NAME.json says what made them
     index/NAME.npy                    lists of rows; NAME.json says what made them
 
 Shards, columns and captions only grow. `store.json` is replaced last, whenever a shard is full:

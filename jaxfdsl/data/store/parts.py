@@ -1,5 +1,5 @@
-"""Columns that take long to make: parts lie beside the file until all are there, so that a kill
-loses one part.
+"""Columns that take long to make: they grow by parts in a file beside, so that a kill loses one
+part.
 """
 
 import contextlib
@@ -50,43 +50,38 @@ def gathered(
     each: int,
     desc: str,
     check: Callable[[Rows, Values], None] | None = None,
-) -> Iterator[Values]:
+) -> Iterator[np.memmap]:
     """The values of all `total` rows, computed `each` rows at a time, memory-mapped.
 
     Parts of the same `made_by` that an earlier call left are taken as they are, others are thrown
-    away. `check` sees every part, old or new, and may raise. The parts go when the caller, who
-    writes the column, is through. Raises ConfigError for a folder that cannot be written to.
+    away. `check` sees every part, old or new, and may raise. All lie in one file, which goes when
+    the caller, who writes the column or links it there, is through. Raises ConfigError for a
+    folder that cannot be written to.
     """
     folder = file.with_name(f"{file.stem}.parts")
     _begin(folder, {**made_by, "part": each})
-    parts = []
+    joined = folder / "joined.npy"
+    made: Any = np.load(joined, mmap_mode="r+") if any(folder.glob("*.done")) else None
     with terminal.progress(total, desc=desc, unit="images") as bar:
         for first in range(0, total, each):
             rows = np.arange(first, min(first + each, total))
-            parts.append(folder / f"{first:012d}.npy")
-            if parts[-1].is_file():
+            done = folder / f"{first:012d}.done"
+            if done.is_file():
                 bar.initial += len(rows)  # which were not done now, for the rate
                 bar.update(len(rows))
             else:
                 values = compute(rows, bar.update)
-                with layout.whole(parts[-1]) as made:
-                    np.save(made, values)
+                if made is None:
+                    shape = (total, *values.shape[1:])
+                    made = np.lib.format.open_memmap(joined, "w+", values.dtype, shape)
+                made[rows[0] : rows[-1] + 1] = values
+                made.flush()
+                with layout.whole(done):  # the rows are on the disk
+                    pass
             if check:
-                check(rows, np.load(parts[-1], mmap_mode="r"))
-    yield _joined(folder / "joined.npy", parts, total)
+                check(rows, made[rows[0] : rows[-1] + 1])
+    yield made
     shutil.rmtree(folder)
-
-
-def _joined(file: pathlib.Path, parts: list[pathlib.Path], total: int) -> Values:
-    """In a file, as the column of a large set may not fit in memory."""
-    one = np.load(parts[0], mmap_mode="r")
-    values = np.lib.format.open_memmap(file, "w+", one.dtype, (total, *one.shape[1:]))
-    first = 0
-    for part in parts:
-        own = np.load(part, mmap_mode="r")
-        values[first : first + len(own)] = own
-        first += len(own)
-    return values
 
 
 def _begin(folder: pathlib.Path, made_by: dict[str, Any]) -> None:

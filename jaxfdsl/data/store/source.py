@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import shlex
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -66,9 +67,23 @@ class StoreRecords(Records):
         """In the store; its rows are the store's."""
         return columns.sidecar_file(self.store.path, name)
 
+    @property
+    def pictures(self) -> str:
+        """Those of the whole store, which columns are of."""
+        return self.digest
+
+    @property
+    def typed(self) -> str:
+        """The store's path."""
+        return shlex.quote(self.path)
+
+    def mapped(self, name: str) -> np.ndarray:
+        """A column of the store."""
+        return self.store.column(name)
+
     def column(self, name: str) -> np.ndarray:
         """A column of these images."""
-        values = self.store.column(name)
+        values = self.mapped(name)
         return np.asarray(values[np.asarray(_index(self))]) if self.index else values
 
 
