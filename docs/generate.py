@@ -231,7 +231,21 @@ def _option(action: argparse.Action) -> str:
     return f"| `{typed}` | {default} | {told} |"
 
 
+def benchmarks() -> str:
+    """Each script's question, and what the scripts share."""
+    asked, shared = ["| question | script |", "|---|---|"], []
+    for path in sorted((FOLDER.parent / "benchmarks").glob("*.py")):
+        text = path.read_text("utf-8")
+        first = " ".join((ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0].split())
+        if "__main__" in text:
+            asked.append(f"| {first} | [`{path.name}`]({path.name}) |")
+        else:
+            shared.append(f"- [`{path.name}`]({path.name}): {first}")
+    return "\n".join([*asked, "", "No scripts, but what scripts share:", "", *shared])
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "benchmarks": benchmarks,
     "fields": fields,
     "names": names,
     "recipes": recipes,
@@ -247,7 +261,8 @@ def updated(text: str) -> str:
 
 def pages() -> list[pathlib.Path]:
     """The pages that have such parts."""
-    return [page for page in sorted(FOLDER.glob("*.md")) if PART.search(page.read_text("utf-8"))]
+    found = [*sorted(FOLDER.glob("*.md")), FOLDER.parent / "benchmarks" / "README.md"]
+    return [page for page in found if PART.search(page.read_text("utf-8"))]
 
 
 if __name__ == "__main__":
