@@ -1,9 +1,9 @@
 """What a user would write for fractals: pure Python as the published scripts, or numba and NumPy.
 
-`fractaldb_scripted` and `exfractaldb_scripted` work as the scripts of their authors do: a Python
-loop over points, and for FractalDB a call of PIL's `paste` a point. `plain_loop` and `svd_pipeline`
-are what one writes with numba instead. All were written from the published formulas; none writes a
-file.
+`fractaldb_scripted`, `exfractaldb_points` and `exfractaldb_views` work as the scripts of their
+authors do: a Python loop over points, and for FractalDB a call of PIL's `paste` a point.
+`plain_loop` and `svd_pipeline` are what one writes with numba instead. All were written from the
+published formulas; none writes a file.
 """
 
 import math

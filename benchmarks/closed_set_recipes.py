@@ -58,13 +58,14 @@ ROWS = {
     "real-plain": Row(real=True, plain=True),
     "real+rep-plain": Row("rep", "1x", real=True, plain=True),
     "rep-best": Row("rep", "best"),
+    "rep-either": Row("rep", "either"),
     "rep-agreeing": Row("rep", "agreeing"),
     "rep-random": Row("rep", "random"),
     "class-2x": Row("class", "2x"),
     "rep-2x": Row("rep", "2x"),
     **{name: Row(name) for name in SETS if name not in ("class", "rep")},
 }
-FILTERS = ("best", "agreeing", "random")
+FILTERS = ("best", "either", "agreeing", "random")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,7 +44,7 @@ def claims(values: Values) -> list[tuple[str, str]]:
         ("(ii) the class gains less when scaled", scaling),
         ("(iii) real+rep > real+class", above("real+rep", "real+class")),
         ("(iii) real+rep-plain > real", above("real+rep-plain", "real")),
-        ("(iv) rep-best > rep-random", above("rep-best", "rep-random")),
+        ("(iv) rep-best > rep-either", above("rep-best", "rep-either")),
         ("(iv) rep-agreeing > rep-random", above("rep-agreeing", "rep-random")),
     ]
 

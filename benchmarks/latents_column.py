@@ -35,7 +35,7 @@ from jaxfdsl.data import store
 from jaxfdsl.interop import autoencoder as interop
 from jaxfdsl.models import autoencoder
 from jaxfdsl.models.autoencoder import Design
-from jaxfdsl.representations import command, latents, writing
+from jaxfdsl.representations import command, latent_writing, writing
 
 
 def weights(folder: pathlib.Path) -> pathlib.Path:
@@ -115,7 +115,7 @@ def measured(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
     how = dataclasses.replace(writing.How(), flip=True)
     begun = time.perf_counter()
     records = command.opened(path, "", "")
-    latents.write(records, "latent:sd", vae, args.image_size, how)
+    latent_writing.write(records, "latent:sd", vae, args.image_size, how)
     seconds = time.perf_counter() - begun
     runs = {name: experiment.build(run_in(args, path, vae, name)) for name in ("", "sd")}
     steps = {name: stepper(parts) for name, parts in runs.items()}

@@ -145,7 +145,7 @@ def fields() -> str:
 
 
 def _comments() -> dict[str, str]:
-    """The comments of `config.py` by the dotted name of the field at whose line they stand."""
+    """The comments of `jaxfdsl.config` by the dotted name of the field at whose line they stand."""
     source = inspect.getsource(config)
     typed = tokenize.generate_tokens(io.StringIO(source).readline)
     said = {token.start[0]: token for token in typed if token.type == tokenize.COMMENT}

@@ -1,7 +1,6 @@
 """The runs of representation_conditioned.sh: NAME is encoder, denoiser or classifier.
 
-All three are small enough for a CPU, and equal in everything else to what a GPU would train: see
-configs/repdiff_cifar10.py.
+All three are small enough for a CPU; configs/repdiff_cifar10.py has the same at the size of a GPU.
 """
 
 from ml_collections import ConfigDict

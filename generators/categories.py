@@ -16,8 +16,8 @@ LARGEST = 2**30  # bytes of a table; a million systems take 0.4 GB
 
 
 def from_numbers(family: Any, numbers: np.ndarray) -> Any:
-    """The table of accepted candidates, on the host, a `family.Category`; equal to what the device
-    proposes.
+    """The table of accepted candidates, whole numbers [K], on the host: a `family.Category` with a
+    leading axis of K, equal to what the device proposes.
     """
     proposed = family.propose(numbers.astype(np.uint32), xp=np)
     return type(proposed)._make(np.asarray(field) for field in proposed)

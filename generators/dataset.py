@@ -54,6 +54,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
+        """Categories of the table."""
         return len(self.categories[0])
 
     @property
@@ -78,6 +79,7 @@ class Dataset:
 
     @property
     def channels(self) -> int:
+        """1, gray, or 3."""
         return self.family.channels
 
     def __len__(self) -> int:

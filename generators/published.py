@@ -42,8 +42,8 @@ def search_published(
 
 
 def draw_block(stream: np.random.RandomState, count: int):
-    """Candidates in the stream's order: their systems, and for each step of each the number of its
-    map.
+    """Candidates in the stream's order: their systems float64[maps, 7], and for each step of each
+    the number of its map, uint8[POINTS - 1, candidates].
     """
     systems = []
     choices = np.empty((POINTS - 1, count), np.uint8)
@@ -63,8 +63,8 @@ def draw_block(stream: np.random.RandomState, count: int):
 
 
 def fill(systems: list[np.ndarray], choices: np.ndarray) -> Float[np.ndarray, " candidates"]:
-    """Share of the 512 x 512 canvas that each candidate's 100,000 points occupy. The orbit starts
-    at the origin, recorded.
+    """Share of the 512 x 512 canvas that each candidate's 100,000 points occupy, of what
+    `draw_block` gives. The orbit starts at the origin, recorded.
     """
     count = len(systems)
     padded = np.zeros((count, 7, 6))

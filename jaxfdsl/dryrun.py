@@ -123,7 +123,7 @@ def report(config: ConfigDict, typed: str = "local", mfu: float = 0.0) -> Report
 
 
 def of_plan(made: Plan, mfu: float = 0.0) -> Report:
-    """The report of a plan."""
+    """The report of a plan; raises ConfigError for an `mfu` that is no share."""
     if not 0 <= mfu <= 1:
         raise ConfigError(f"--mfu={mfu:g}: type a share of the peak, such as --mfu=0.4.")
     expected = reached.expected(made.design, made.fleet.kind.platform)

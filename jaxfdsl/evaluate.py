@@ -121,6 +121,7 @@ def _own(config: ConfigDict, workdir: str, asked: Asked) -> Iterator[Any]:
     from jaxfdsl import checkpoint, compile_cache, experiment
     from jaxfdsl import state as state_lib
 
+    config.data.latents = ""  # evaluations read images: the column may be gone
     config_lib.validate(config, num_devices=jax.device_count())
     compile_cache.enable()
     parts = experiment.build(config)

@@ -110,7 +110,7 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
     optimizer = optim.build(config.optimizer, rate)
     objectives = objectives_of(config, data, mesh)
     for name, source in data.sources.items():
-        evaluators.check_targets(f"data.sources.{name}", source, objectives)
+        evaluators.checks.check_targets(f"data.sources.{name}", source, objectives)
     heads = heads_of(config, objectives, data)
     model = model_of(config, heads, data)
     ema = optim.ema_decay(config.optimizer)
@@ -173,7 +173,8 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ex
 def objectives_of(
     config: ConfigDict, data: batches.Batches, mesh: Mesh | None = None
 ) -> step.Objectives:
-    """Those whose weight is not 0, with their weights, for batches that lie on `mesh`."""
+    """The objectives whose weight is not 0, with it, for batches that lie on `mesh`. Raises
+    ConfigError for sources whose labels they cannot learn from."""
     cfg = config.objective
     made: dict[str, Any] = {}
     if cfg.classify.weight:
@@ -244,7 +245,7 @@ def denoiser_of(config: ConfigDict, cond_size: int) -> denoiser.Denoiser:
 def denoiser_design(
     config: ConfigDict, cond_size: int, dtype: Any, side: int, channels: int
 ) -> denoiser.Design:
-    """That of a denoiser of what has this side and so many channels."""
+    """The design of a denoiser of images or latents with this side and so many channels."""
     cfg = config.model
     size = variants.resolve(cfg.variant, cfg.width, cfg.depth, cfg.num_heads, cfg.mlp_ratio)
     return denoiser.Design(
@@ -262,7 +263,7 @@ def denoiser_design(
 
 
 def text_design(config: ConfigDict, data: batches.Batches, dtype: Any) -> text.TextDesign:
-    """That of the tower over the data's token ids."""
+    """The design of the text tower over the data's token ids."""
     assert data.tokenizer is not None
     return text.TextDesign(
         **config.model.text,

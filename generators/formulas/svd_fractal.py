@@ -30,7 +30,7 @@ from .systems import check_headroom, fingerprint
 
 DENSITIES = 256
 SCENERY_START = 64  # of an image's words
-SCALE_BITS, SHIFT_BITS = 12, 14
+SCALE_BITS = 12
 HUES = {"opencv": 180, "full": 256}
 GRAY, WHITE = np.uint32(0x7F7F7F), np.uint32(0xFFFFFF)
 

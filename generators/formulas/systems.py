@@ -72,7 +72,10 @@ def quantise_system(matrix: np.ndarray, translation: np.ndarray, probability: np
 
 
 def pad_system(maps: np.ndarray, thresholds: np.ndarray):
-    """Repeats the last map up to MAX_MAPS; it is reached by every hash that no earlier map took."""
+    """maps [n, k], thresholds [n] -> int32[MAX_MAPS, k], uint32[MAX_MAPS], count int32.
+
+    The last map is repeated; it is reached by every hash that no earlier map took.
+    """
     n = len(maps)
     index = np.minimum(np.arange(MAX_MAPS), n - 1)
     thresholds = np.where(np.arange(MAX_MAPS) < n - 1, thresholds[index], np.uint32(2**32 - 1))

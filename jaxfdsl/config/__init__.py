@@ -2,7 +2,8 @@
 
 A recipe (`configs/*.py`) starts from `default_config()` and changes values. Fields cannot be added
 by mistake: everything is locked but `data.sources` and `evals`, whose entries have names of the
-recipe's choice (`entries` makes them), and a formula's `options`.
+recipe's choice (`entries` makes them), and a formula's `options`. `path` finds and loads recipes,
+`types` and `validation` refuse what cannot run.
 """
 
 import hashlib
@@ -71,15 +72,15 @@ class ConfigError(ValueError):
 def default_config() -> ConfigDict:
     """Every field with its default; a recipe sets the rest, `data.sources` and a length."""
     config = ConfigDict()
-    config.seed = 0
+    config.seed = 0  # of the weights, the order of the data and augmentation
     config.batch_size = 256  # images of one step, over all devices and processes
     config.accumulate = 1  # microbatches of one step: less memory, the same gradient
     config.steps = 0  # exactly one of steps and epochs is above zero
-    config.epochs = 0.0
-    config.log_every = 50
+    config.epochs = 0.0  # of the longest source
+    config.log_every = 50  # steps, as the next two
     config.eval_every = 0  # 0: at the end only
     config.checkpoint_every = 1000
-    config.keep_checkpoints = 2
+    config.keep_checkpoints = 2  # the newest ones
     config.best_metric = ""  # "held_out/top1": the checkpoint where it was best is kept as well
     config.nonfinite = "stop"  # what a loss that is not finite does; "skip": no update, go on
     config.draw = "fused"  # images are drawn inside the step; "beside": by a program before it
@@ -95,9 +96,9 @@ def default_config() -> ConfigDict:
             "name": "adamw",  # or "sgd", "lamb", "adafactor", "muon"
             "learning_rate": 1e-3,
             "weight_decay": 0.05,
-            "b1": 0.9,
+            "b1": 0.9,  # of all but sgd, as the next one
             "b2": 0.999,
-            "momentum": 0.9,
+            "momentum": 0.9,  # of sgd, as the next one
             "nesterov": False,
             "clip_norm": 0.0,  # 0: no clipping
             "ema": 0.0,  # 0: no average of the parameters
@@ -107,8 +108,8 @@ def default_config() -> ConfigDict:
     )
     config.schedule = ConfigDict(
         {
-            "name": "cosine",
-            "warmup_steps": 0,
+            "name": "cosine",  # or "constant"
+            "warmup_steps": 0,  # or epochs, the next one
             "warmup_epochs": 0.0,
             "warmup_from": 0.0,  # learning rate of the first step
             "final": 0.0,  # learning rate of the last step
@@ -155,17 +156,17 @@ def default_config() -> ConfigDict:
             "latents": "",  # latent:NAME of `jaxfdsl embed --autoencoder`; "": made in every step
             "max_corrupt": 0.01,  # share of a source's images that may be unreadable
             "num_workers": -1,  # processes that decode; 0: threads alone; -1: what the machine has
-            "prefetch": 2,
+            "prefetch": 2,  # batches made ahead
         }
     )
     config.augment = _augment()
-    config.evals = ConfigDict()  # {name: accuracy_eval(...) or segmentation_eval(...)}
+    config.evals = ConfigDict()  # {name: accuracy_eval(...), knn_eval(...), ...}
     config.report = ConfigDict(
         {
-            "gallery": True,
-            "tensorboard": True,
+            "gallery": True,  # gallery.png, and samples.png of a denoiser
+            "tensorboard": True,  # its event file, beside metrics.jsonl
             "wandb": "",  # a project's name: a copy of the metrics on Weights & Biases
-            "status": True,
+            "status": True,  # the line that renews itself
             "drawing": True,  # times drawing alone once, for its share of the step
             "profile_start": 0,  # the first step of a profile, of how many steps (0: none)
             "profile_steps": 0,
@@ -180,12 +181,12 @@ def default_config() -> ConfigDict:
 def _model() -> ConfigDict:
     return ConfigDict(
         {
-            "variant": "vit_ti",
-            "patch_size": 16,
-            "image_size": 224,
+            "variant": "vit_ti",  # to "vit_g"; of a denoiser "dit_s" to "dit_xl"
+            "patch_size": 16,  # pixels, or numbers of a latent
+            "image_size": 224,  # pixels of what the model sees
             "pool": "token",  # or "mean"
             "norm_epsilon": 1e-6,  # of layer norms; Hugging Face's ViTs have 1e-12
-            "drop_path": 0.0,
+            "drop_path": 0.0,  # rate at the last block; it rises from 0 at the first
             "width": 0,  # 0 here and in the next three: the variant's own
             "depth": 0,
             "num_heads": 0,
@@ -203,8 +204,8 @@ def _model() -> ConfigDict:
                 "context": 77,  # tokens of a caption
                 "output": 512,  # numbers of an image's and of a caption's embedding
             },
-            "scan_blocks": False,
-            "remat": "none",
+            "scan_blocks": False,  # one block is compiled instead of all
+            "remat": "none",  # or "dots", "full": activations are computed again, to save memory
             "attention": "auto",  # or "xla", "cudnn"
             "autoencoder": "",  # a published VAE's folder or file: what a denoiser works in
         }
@@ -214,29 +215,29 @@ def _model() -> ConfigDict:
 def _augment() -> ConfigDict:
     return ConfigDict(
         {
-            "flip_lr": False,
+            "flip_lr": False,  # half of the images, as the next one
             "flip_ud": False,
             "downsample": 0.0,  # probability of going to 64 or 128 pixels and back, before all else
             "crop": "none",  # or "pad", "random_resized"
-            "crop_pad": 4,
-            "crop_scale": (0.08, 1.0),
-            "crop_ratio": (0.75, 1.3333),
+            "crop_pad": 4,  # pixels on each side, for "pad"
+            "crop_scale": (0.08, 1.0),  # share of the area, for "random_resized"
+            "crop_ratio": (0.75, 1.3333),  # width over height, likewise
             "interpolation": "bicubic",  # or "bilinear"
             "rand_augment": "",  # timm's notation: "rand-m9-mstd0.5-inc1"
             "three_augment": False,  # one of grayscale, solarise and blur (DeiT III)
             "color_jitter": 0.0,  # of brightness, contrast and saturation
-            "color_jitter_prob": 1.0,
-            "hue": 0.0,
+            "color_jitter_prob": 1.0,  # of jitter at all, hue included
+            "hue": 0.0,  # a turn of at most this share of the colour circle
             "grayscale": 0.0,  # probability, as are the next three
             "solarize": 0.0,
             "blur": 0.0,
             "erasing": 0.0,  # pixel noise in one box
-            "mixup": 0.0,  # alpha of the beta distribution; 0: off
+            "mixup": 0.0,  # alpha of the beta distribution, as the next one; 0: off
             "cutmix": 0.0,
-            "mixup_prob": 1.0,
+            "mixup_prob": 1.0,  # of mixing at all, by either
             "mixup_switch": 0.5,  # probability of cutmix where both are on
             "mixup_mode": "batch",  # one weight for the whole batch; "pair": one a pair
-            "mean": IMAGENET_MEAN,
+            "mean": IMAGENET_MEAN,  # of pixels from 0 to 1, as the next one
             "std": IMAGENET_STD,
         }
     )

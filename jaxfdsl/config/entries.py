@@ -9,8 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 Share = float | tuple[float, ...]
-# Several prompts of a class, for `zero_shot_eval`. CLIP's own are not here: hand them over as a
-# file.
+# Several prompts of a class, for `zero_shot_eval`; CLIP's own are handed over as a file.
 PROMPTS = (
     "a photo of a {}.",
     "here is one {}.",

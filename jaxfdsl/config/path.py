@@ -40,7 +40,8 @@ def packaged_names() -> list[str]:
 
 
 def resolve(typed: str) -> str:
-    """The file that `typed` (`path` or `path:argument`) means, its argument kept."""
+    """The file that `typed` (`path` or `path:argument`) means, its argument kept. Raises
+    `ConfigError`, with the nearest name, where there is none."""
     path, colon, argument = _split(typed)
     if pathlib.Path(path).is_file():
         return path + colon + argument
@@ -116,7 +117,10 @@ def _run(file: str) -> types.ModuleType:
 
 
 def load_config(path: str = DEFAULT, **overrides: Any) -> ConfigDict:
-    """A locked recipe with overrides, dotted names for nested fields; see `jaxfdsl.load_config`."""
+    """A locked recipe with overrides, dotted names for nested fields; see `jaxfdsl.load_config`.
+
+    Raises `ConfigError` for a recipe or field that is not there, and for a value of another type.
+    """
     config = load(resolve(path)).lock()
     add_options(config, overrides)
     check_names(config, overrides)

@@ -6,9 +6,9 @@ import re
 from jaxfdsl.models import autoencoder
 from jaxfdsl.models.autoencoder import Design
 
-# Arrays of the pixels' size and the first level's width that are alive at the peak, in float32: of
-# XLA's programs for Stable Diffusion's, on a CPU, at 256 pixels.
-ENCODING, DECODING = 3, 7
+# Arrays of the pixels' size and the first level's width that are alive at the peak of encoding, in
+# float32: of XLA's program for Stable Diffusion's, on a CPU, at 256 pixels.
+_ALIVE = 3
 
 
 def encoding(design: Design, side: int) -> float:
@@ -21,9 +21,9 @@ def decoding(design: Design, side: int) -> float:
     return _counted(design, side, ("decoder", "post_quant_conv"))
 
 
-def work_bytes(design: Design, side: int, images: int, arrays: int = ENCODING) -> float:
-    """Bytes at the peak of encoding so many images, or of what has so many arrays."""
-    return 4.0 * arrays * design.widths[0] * side**2 * min(images, autoencoder.CHUNK)
+def work_bytes(design: Design, side: int, images: int) -> float:
+    """Bytes at the peak of encoding so many images of `side` x `side` pixels."""
+    return 4.0 * _ALIVE * design.widths[0] * side**2 * min(images, autoencoder.CHUNK)
 
 
 def _counted(design: Design, side: int, parts: tuple[str, ...]) -> float:

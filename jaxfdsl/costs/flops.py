@@ -101,7 +101,7 @@ def lowered(
 
 
 def lowered_denoiser(design: denoiser.Design) -> float:
-    """As `lowered`, of a denoiser."""
+    """What `lowered` counts, of a denoiser."""
     plain = dataclasses.replace(design, scan_blocks=False, remat="none", attention="xla")
     made = denoiser.build(dataclasses.replace(plain, dtype=jnp.dtype("float32")))
     params = jax.eval_shape(made.init, jax.random.key(0))

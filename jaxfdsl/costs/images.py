@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxfdsl.data import batches, condition, latents
+from jaxfdsl.data import batches, condition, latent_column
 from jaxfdsl.data import sources as sources_lib
 from jaxfdsl.data.batches import Batches
 from jaxfdsl.data.condition import Condition
@@ -43,7 +43,7 @@ class Images(NamedTuple):
 
 
 def images_of(entry: ConfigDict) -> Images:
-    """Of one source; nothing is loaded."""
+    """Images and classes of one source's entry; nothing is loaded."""
     if entry.kind == "diffusion":
         run = entry.path.rstrip("/").rpartition("/")[2]
         return Images(f"samples of the run {run}", entry.images, 0)
@@ -73,8 +73,8 @@ class Counted(Source):
 
     several: bool = False
 
-    def with_latents(self, wanted: latents.Wanted, field: str) -> Source:
-        raise latents.Absent(f"{field} ({self.name}) is counted, not read")
+    def with_latents(self, wanted: latent_column.Wanted, field: str) -> Source:
+        raise latent_column.Absent(f"{field} ({self.name}) is counted, not read")
 
     def own_condition(self, kind: str, classes: int, field: str) -> Condition:
         column = condition.column_of(kind)
@@ -117,7 +117,7 @@ def batches_of(config: ConfigDict) -> Batches:
     told = None
     if config.objective.denoise.weight:
         told, made = batches.conditioned(config.data.condition, made, config.data.label_space)
-    if wanted := latents.wanted(config):
+    if wanted := latent_column.wanted(config):
         made = {k: _latents(one, wanted, f"data.sources.{k}") for k, one in made.items()}
     return Batches(
         made,
@@ -134,11 +134,11 @@ def batches_of(config: ConfigDict) -> Batches:
     )
 
 
-def _latents(source: Source, wanted: latents.Wanted, field: str) -> Source:
+def _latents(source: Source, wanted: latent_column.Wanted, field: str) -> Source:
     """A column that is there must fit; a dry run may be made before it is written."""
     try:
         return source.with_latents(wanted, field)
-    except latents.Absent:
+    except latent_column.Absent:
         return source
 
 

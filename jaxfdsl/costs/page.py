@@ -147,10 +147,11 @@ def _columns(report: Report) -> Iterator[str]:
     for name, source in plan.batches.sources.items():
         rows = images.column_rows(source, config.data.sources[name])
         steps = encoding * rows / (report.flops * config.batch_size)
+        there = "" if source.latents or not hasattr(source, "records") else ", not written yet"
         yield (
             f"Latents of data.sources.{name}: {size(each)} an image"
             f"{' with its mirror image' * flip}, {size(each * rows)} on disk for {rows:,}"
-            f"{'' if source.latents else ', not written yet'}; jaxfdsl embed makes them once, "
+            f"{there}; jaxfdsl embed makes them once, "
             f"{encoding * rows:.4g} FLOP, as {steps:,.4g} steps of the model"
         )
 

@@ -88,7 +88,7 @@ def make(config: ConfigDict, fleet: Fleet, batches: Batches | None = None) -> Pl
     data = batches or images.batches_of(config)
     objectives = experiment.objectives_of(config, data)
     for name, source in data.sources.items():
-        evaluators.check_targets(f"data.sources.{name}", source, objectives)
+        evaluators.checks.check_targets(f"data.sources.{name}", source, objectives)
     heads = experiment.heads_of(config, objectives, data)
     dtype = jnp.dtype(fleet.kind.dtype if config.dtype == "auto" else config.dtype)
     design, model = _model(config, heads, data, dtype)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import condition as conditions
-from jaxfdsl.data import latents, numbering, tokens
+from jaxfdsl.data import latent_column, numbering, tokens
 from jaxfdsl.data import sources as sources_lib
 from jaxfdsl.data.condition import Condition
 from jaxfdsl.data.corrupt import Corrupt
@@ -270,7 +270,7 @@ def from_config(config: ConfigDict, *, shard_index: int = 0, shard_count: int = 
     condition, label_space = None, config.data.label_space
     if config.objective.denoise.weight:
         condition, built = conditioned(config.data.condition, built, label_space)
-    if wanted := latents.wanted(config):
+    if wanted := latent_column.wanted(config):
         built = {k: one.with_latents(wanted, f"data.sources.{k}") for k, one in built.items()}
     return Batches(
         built,
@@ -319,7 +319,8 @@ def conditioned(
 
 
 def tokenizer_of(config: ConfigDict) -> Tokenizer | None:
-    """That of `objective.align`, where it is on."""
+    """The tokenizer of `objective.align`, None where that is off; raises `ConfigError` for a file
+    that cannot be read."""
     cfg = config.objective.align
     if not cfg.weight:
         return None

@@ -27,6 +27,7 @@ _PLAIN = ("none", "label", "recipe")
 _COLUMNS = ("rep", "cluster")
 # What a column's card says of the encoder, and of how it was shown an image.
 ENCODER, SHOWN = ("encoder", "weights"), ("layer", "image_size", "preparation", "flip")
+ASKED = "rep:asked"  # of a made set: the vectors its images were asked to have, in their own units
 ROOM = 2**14  # numbers of a condition, at most: 64 kB an image
 
 

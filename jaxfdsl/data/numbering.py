@@ -26,8 +26,8 @@ def number(sources: Mapping[str, Source], label_space: str) -> Numbering:
         ends = [0, *itertools.accumulate(counts.values())]
         return Numbering(dict(zip(counts, ends, strict=False)), ends[-1])
     labelled = [name for name in counts if counts[name]]
-    for name in labelled[1:]:
-        _check_same(labelled[0], sources[labelled[0]], name, sources[name])
+    for one, other in itertools.combinations(labelled, 2):  # not all have names to compare
+        _check_same(one, sources[one], other, sources[other])
     return Numbering(dict.fromkeys(counts, 0), max(counts.values(), default=0))
 
 

@@ -20,16 +20,12 @@ from jaxfdsl.config import ConfigError
 from jaxfdsl.data import condition as conditions
 from jaxfdsl.data.condition import Condition
 from jaxfdsl.data.decode import View
-from jaxfdsl.data.latents import Latents, Wanted
+from jaxfdsl.data.latent_column import Latents, Wanted
 from jaxfdsl.data.tokens import Tokenizer
 
 Rows = dict[str, np.ndarray]
 STORED = ("tfds", "folder", "parquet", "store")  # kinds of stored pictures, each a module beside
-RECIPES = (
-    "formula",
-    "store",
-    "diffusion",
-)  # kinds that know which images were made from one recipe
+RECIPES = ("formula", "store", "diffusion")  # that know which images were made from one recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +52,7 @@ class Source(abc.ABC):
     size: int  # side of the square canvas, or of the crop where `cropped`, pixels
     channels: int  # 1 or 3
     num_examples: int | None  # images of one epoch; None when none ever comes twice
-    targets: tuple[str, ...] = ("label",)  # what `fields` says of an image: "label", "mask"
+    targets: tuple[str, ...] = ("label",)  # what `fields` says of an image: "label", "mask", ...
     scenes: bool = False  # an image holds several categories, so that none has images of its own
     # Pytree of NumPy arrays that `fields` needs on the device.
     table: Any = dataclasses.field(default_factory=dict, hash=False, repr=False)

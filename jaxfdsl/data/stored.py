@@ -17,9 +17,8 @@ from jaxtyping import Int32, Int64
 from ml_collections import ConfigDict
 
 from jaxfdsl.config import ConfigError
-from jaxfdsl.data import class_list
+from jaxfdsl.data import class_list, latent_column
 from jaxfdsl.data import condition as conditions
-from jaxfdsl.data import latents as latents_lib
 from jaxfdsl.data.class_list import Kept
 from jaxfdsl.data.condition import Condition
 from jaxfdsl.data.decode import View, box_draws, canvas, centre_crop, decode_all, random_crop
@@ -77,20 +76,21 @@ class StoredSource(Source):
             cached = _decoded(dataclasses.replace(self, seed=0, train=False))
         return self._told({key: value[places] for key, value in cached.items()})
 
-    def with_latents(self, wanted: latents_lib.Wanted, field: str) -> Source:
+    def with_latents(self, wanted: latent_column.Wanted, field: str) -> Source:
         """As of every source: where the column is there and fits."""
         canvas = 0 if self.view else self.size
-        made = latents_lib.of_records(self.records, wanted, canvas, field)
+        made = latent_column.of_records(self.records, wanted, canvas, field)
         # Labels that are in memory alone are no work; records are read for others.
         labels = self.condition is not None and self.condition.by_label
         decodes = labels and self.records.label_cost > 0
         return dataclasses.replace(self, latents=made, decodes=decodes, cropped=True)
 
     def with_pictures(self) -> Source:
-        """As of every source."""
-        count, cropped = self.num_examples, self.view is not None
-        decodes = _decodes(self.view, count, self.size)
-        return dataclasses.replace(self, latents=None, decodes=decodes, cropped=cropped)
+        """As of every source; those asked for are decoded, whatever the set's size."""
+        if not self.latents:
+            return self
+        cropped = self.view is not None
+        return dataclasses.replace(self, latents=None, decodes=True, cropped=cropped)
 
     def _encoded(self, rows: np.ndarray) -> Rows:
         """The rows of the column in place of pictures."""
@@ -270,7 +270,7 @@ def load(
         size=view.size if view else entry.size,
         channels=3,
         num_examples=count,
-        decodes=_decodes(view, count, entry.size),
+        decodes=view is not None or count * entry.size**2 * 3 > CACHE_BYTES,
         cropped=view is not None,
         records=records,
         kept=kept,
@@ -280,12 +280,6 @@ def load(
         train=train,
         view=view,
     )
-
-
-def _decodes(view: View | None, count: int, size: int) -> bool:
-    """Whether rows are decoded each time: pictures that the host cuts, and canvases too many to be
-    kept."""
-    return view is not None or count * size**2 * 3 > CACHE_BYTES
 
 
 def _part(entry: ConfigDict, total: int, field: str) -> tuple[int, int]:

@@ -74,10 +74,18 @@ class TfdsRecords(Records):
         return columns.sidecar_file(pathlib.Path(self.directory), f"{kind}{sign}{split}-{own}")
 
     @property
+    def pictures(self) -> str:
+        """Those of the split, whichever feature is its label."""
+        if self.label != "label":
+            return dataclasses.replace(self, label="label").pictures
+        return super().pictures
+
+    @property
     def typed(self) -> str:
         """tfds:NAME with its options."""
         root = self.directory.rpartition(f"/{self.name.partition(':')[0]}/")[0]
         where = f"tfds:{self.name} --split={shlex.quote(self.split)}"
+        where += f" --label={shlex.quote(self.label)}" * (self.label != "label")
         return f"{where} --data_dir={shlex.quote(root)}" if root else where
 
     def mapped(self, name: str) -> Shaped[np.ndarray, "N ..."]:

@@ -82,9 +82,9 @@ def drawn(
     tables: dict[str, Any],
     autoencoder: Autoencoder | None,
 ) -> dict[str, Any]:
-    """A batch whose `image`, in -1..1, is a latent drawn from what the image is encoded as; the
-    rows' numbers in the global batch and the step's key decide which. Without an autoencoder the
-    batch as it is."""
+    """A batch whose `image` float32[B, S, S, 3], in -1..1, has become float32[B, s, s, C]: a latent
+    drawn from what the image is encoded as. The rows' numbers in the global batch and the step's
+    key decide which. Without an autoencoder the batch as it is."""
     if autoencoder is None:
         return batch
     with jax.named_scope("encode"):

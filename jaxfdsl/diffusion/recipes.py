@@ -84,18 +84,18 @@ def load(
 ) -> Recipes:
     """The recipes that `text` names, for a denoiser with that condition (of a run's `config`).
 
-    labels      each class once: sets of it are balanced (of a run with data.condition=label)
-    STORE       what the run's condition reads, of each image of a store: its class, the vector in
-                the column of the run's name, its cluster
-    STORE:rep:NAME, STORE:cluster:NAME   another column of the same encoder
-    ...@INDEX   the images of an index list of that store
-    data        the same of the run's own training data; of formulas their categories
-    FILE.npz    `column` float32[R, D] (for conditions that read one), `label` int32[R], `made_by`
-                (JSON), as `jaxfdsl represent` writes them
+        labels      each class once: sets of it are balanced (of a run with data.condition=label)
+        STORE       what the run's condition reads, of each image of a store: its class, the vector
+                    in the column of the run's name, its cluster
+        STORE:rep:NAME, STORE:cluster:NAME   another column of the same encoder
+        ...@INDEX   the images of an index list of that store
+        data        the same of the run's own training data; of formulas their categories
+        FILE.npz    `column` float32[R, D] (for conditions that read one), `label` int32[R],
+                    `made_by` (JSON), as `jaxfdsl represent` writes them
 
     An empty text is `labels` where a class is all that the denoiser is told, the one recipe of an
-    unconditional run, and `data` else. Raises ConfigError, one
-    sentence that begins with `field`, for what does not fit.
+    unconditional run, and `data` else. Raises ConfigError, one sentence that begins with `field`,
+    for what does not fit.
     """
     if not text and condition.kind == "none":
         return made(condition, None, np.full(1, -1, np.int32), field, name="none")
@@ -237,7 +237,11 @@ def made(
     field: str,
     **said: Any,
 ) -> Recipes:
-    """Vectors as the denoiser was trained with them; raises ConfigError for those that are not."""
+    """Recipes of a column's rows, float[R, D] or cluster numbers int[R], and of labels, as the
+    denoiser was trained with them.
+
+    Raises ConfigError, which begins with `field`, for those that it was not.
+    """
     without = np.flatnonzero(label < 0)
     if condition.by_label and len(without):
         raise ConfigError(

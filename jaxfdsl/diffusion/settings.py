@@ -49,13 +49,12 @@ class Settings:
 
 
 def flag(name: str) -> str:
-    """As `jaxfdsl materialise` has it: its `--steps` would be of training."""
+    """The option of `jaxfdsl materialise` for a field: a bare `--steps` would be of training."""
     return "--sample_steps" if name == "steps" else f"--{name}"
 
 
 def check_entry(entry: ConfigDict, field: str) -> None:
     """Raises ConfigError for the first value of a `kind: "diffusion"` entry that cannot be."""
-
     if not entry.get("path"):
         raise ConfigError(f"{field}.path='' names no run: type --config.{field}.path=WORKDIR.")
     usual = Settings()

@@ -151,7 +151,8 @@ def of(
     group: Group = ALONE,
     field: str = "data.sources.<name>",
 ) -> DiffusionSource:
-    """The source of a sampler's images of some recipes; `images` 0 is without end."""
+    """The source of a sampler's images of some recipes; `images` 0 is without end. Raises
+    `ConfigError` for fewer images of a recipe than a group has."""
     labels = recipes.label
     known = bool(labels.min() >= 0)
     if images and images // len(recipes) < group.size > 1:

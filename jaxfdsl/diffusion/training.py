@@ -33,7 +33,8 @@ def recipes_of(condition: Condition, config: ConfigDict, field: str) -> Recipes:
     found = [column for _, column in parts if column is not None]
     column = np.concatenate(found) if found else None
     made_by = {"data": sorted(data.sources), "condition": condition.fingerprint}
-    names = [source.class_names for source in data.sources.values()]
+    names = [source.class_names for source in data.sources.values() if source.class_names]
+    one = len(data.sources) == 1 or config.data.label_space == "shared"  # numbering of classes
     return made(
         condition,
         column,
@@ -41,7 +42,7 @@ def recipes_of(condition: Condition, config: ConfigDict, field: str) -> Recipes:
         f"{field}='data'",
         name=f"data {', '.join(source.name for source in data.sources.values())}",
         made_by=made_by,
-        class_names=(names[0] or ()) if len(names) == 1 else (),
+        class_names=names[0] if names and one else (),
     )
 
 

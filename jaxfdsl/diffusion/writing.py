@@ -20,14 +20,13 @@ from jaxtyping import UInt8
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import store
+from jaxfdsl.data.condition import ASKED
 from jaxfdsl.data.materialise import images as pictures
 from jaxfdsl.data.prepare.shards import look_ahead
 from jaxfdsl.data.store import columns, layout
 from jaxfdsl.diffusion.recipes import Recipes, noise_seeds
 from jaxfdsl.diffusion.sampling import Sampler
 from jaxfdsl.models import sampler as flows
-
-ASKED = "rep:asked"  # the vectors that images were asked to have, in their column's own units
 
 
 def usual_batch() -> int:

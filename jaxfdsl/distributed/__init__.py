@@ -36,9 +36,8 @@ def initialize(
     the process itself, so that a sentence is printed and it leaves with status 2 just before.
     """
     if not jax.distributed.is_initialized():
-        on_tpu = "tpu" in (
-            jax.config.values["jax_platforms"] or ""
-        )  # JAX names it where there are chips
+        # JAX names the platform by itself where there are chips.
+        on_tpu = "tpu" in (jax.config.values["jax_platforms"] or "")
         launch = launchers.find(environment, given, on_tpu=on_tpu, ask=_ask_metadata)
         if launch.remark:
             print(launch.remark, file=sys.stderr)

@@ -161,7 +161,8 @@ def _logits(probes: Probes, values: Float32[Array, "B D"]) -> Float32[Array, "B 
 
 
 def shares(probes: Probes, features: Features) -> dict[str, np.ndarray]:
-    """{"top1", "top5"}: the share of right answers of each classifier; NaN is never right."""
+    """{"top1", "top5"}: the share of right answers of each of L classifiers, float[L]; NaN is never
+    right."""
     right: dict[str, np.ndarray] = {}
     for first in range(0, len(features.labels), _BLOCK):
         part = features.at(slice(first, first + _BLOCK))

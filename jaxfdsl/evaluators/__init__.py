@@ -18,12 +18,13 @@ from jaxfdsl import config as config_lib
 from jaxfdsl import sharding, step, terminal
 from jaxfdsl.config import ConfigError
 from jaxfdsl.config.validation import SCORED
-from jaxfdsl.data import augment, batches, join, numbering, sources
+from jaxfdsl.data import augment, batches, join, sources
 from jaxfdsl.data.decode import View
 from jaxfdsl.data.sources import Rows, Source
 from jaxfdsl.evals import accuracy, few_shot, knn, linear_probe, segmentation, sums
 from jaxfdsl.evals import mean_average_precision as mean_ap
 from jaxfdsl.evals.features import Features, Shared, TooFew, collect
+from jaxfdsl.evaluators import checks
 from jaxfdsl.evaluators import denoise as denoise_evaluators
 from jaxfdsl.evaluators import text as text_evaluators
 from jaxfdsl.models import vit
@@ -45,10 +46,6 @@ ON_FEATURES: Mapping[str, tuple[Callable[..., Scores], tuple[str, ...]]] = {
     "few_shot": (few_shot.evaluate, ("shots", "seeds", "l2", "ways")),
 }
 ON_CAPTIONS = ("zero_shot", "retrieval")  # of images beside captions
-# A training source of the same data, another split of it perhaps, has the same of these.
-_SAME_CLASSES = (
-    "kind", "name", "path", "label", "classes", "table", "search_seed", "num_classes",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +119,11 @@ def _scored(run: _Run, name: str) -> Evaluator:
     """An evaluation of what an objective trains."""
     entry, trains = run.config.evals[name], SCORED[run.config.evals[name].kind]
     source = _source(run.config, name, "source", entry.num_examples)
-    offset_of = functools.partial(_label_offset, run, name)
+    offset_of = functools.partial(checks.label_offset, run.config, run.trained, run.model, name)
     if trains == "denoise":
         field = f"evals.{name}"
         source = denoise_evaluators.conditioned(run.trained, source, field, offset_of)
-    check_targets(f"evals.{name}.source", source, {trains: run.objectives[trains]})
+    checks.check_targets(f"evals.{name}.source", source, {trains: run.objectives[trains]})
     offset = 0 if trains == "denoise" else offset_of(source)
     multiple = entry.kind == "mean_average_precision"
     fields, view, table = denoise_evaluators.in_latents(
@@ -155,10 +152,10 @@ def _on_features(run: _Run, name: str) -> Evaluator:
     """An evaluation of the features of a training and of a test set, which need no head."""
     entry, field = run.config.evals[name], f"evals.{name}"
     how, options = ON_FEATURES[entry.kind]
-    _check_options(field, {option: entry[option] for option in options})
+    checks.check_options(field, {option: entry[option] for option in options})
     train = _source(run.config, name, "train", entry.num_train)
     test = _source(run.config, name, "source", entry.num_examples)
-    _check_pair(field, train, test)
+    checks.check_pair(field, train, test)
     most = entry.num_train or train.num_examples or 0
     if entry.kind == "knn" and max(entry.k) > most:
         raise ConfigError(
@@ -169,7 +166,7 @@ def _on_features(run: _Run, name: str) -> Evaluator:
 
     def evaluate(params: Any) -> Scores:
         known, asked = train_features(params), test_features(params)
-        _check_classes(field, known, asked, test)
+        checks.check_classes(field, known, asked, test)
         try:
             with terminal.waiting(name):
                 found = list(how(known, asked, **{option: entry[option] for option in options}))
@@ -230,10 +227,10 @@ def _on_captions(run: _Run, name: str) -> Evaluator:
     tower = how.tower_of(run.model.text, run.mesh)
     source = _source(run.config, name, "source", entry.num_examples)
     if entry.kind == "zero_shot":
-        _check_classified(field, "source", source)
+        checks.check_classified(field, "source", source)
         said, asked = "label", how.prompts(entry, source, field)
     else:
-        _check_options(field, {"k": entry.k})
+        checks.check_options(field, {"k": entry.k})
         said, source = "tokens", source.with_tokenizer(tokenizer, f"{field}.source")
     seen = _seen(run, name, source, entry.num_examples, said, run.embed)
 
@@ -285,108 +282,3 @@ def _view(
         return {**batch, **made}
 
     return view
-
-
-def check_targets(field: str, source: Source, objectives: Mapping[str, tuple[float, Any]]) -> None:
-    """Refuses a source that does not say what an objective learns from."""
-    for name, (_, objective) in objectives.items():
-        if objective.field not in ("image", *source.targets):
-            said = {"label": "labels", "mask": "masks"}[objective.field]
-            other = {"label": "segment", "mask": "classify"}[objective.field]
-            instead = f"{name}.weight=0 --config.objective.{other}.weight=1"
-            instead = "contrast.positives=group" if name == "contrast" else instead
-            raise ConfigError(
-                f"{field} ({source.name}) has no {said}, which objective.{name} learns from: type "
-                f"--config.objective.{instead}, or the name of a data set with {said}."
-            )
-
-
-def _check_options(field: str, options: Mapping[str, Any]) -> None:
-    for name, value in options.items():
-        if name == "scaling":
-            if value not in linear_probe.SCALINGS:
-                known = " or ".join(linear_probe.SCALINGS)
-                raise ConfigError(f"{field}.scaling={value!r}: type {known}.")
-            continue
-        if name == "ways" and value == 0:
-            continue
-        values = value if isinstance(value, tuple | list) else (value,)
-        most = 1 if name == "held_out" else float("inf")
-        if not values or not all(0 < number < most for number in values):
-            wanted = "a number between 0 and 1" if most == 1 else "a number above 0, or several"
-            raise ConfigError(f"{field}.{name}={value}: type {wanted}.")
-
-
-def _check_pair(field: str, train: Source, test: Source) -> None:
-    """Refuses sets whose images do not have one class each, or do not have the same ones."""
-    for part, source in (("train", train), ("source", test)):
-        _check_classified(field, part, source)
-    if train.num_classes != test.num_classes:
-        raise ConfigError(
-            f"{field}.train has {train.num_classes} classes and {field}.source has "
-            f"{test.num_classes}: type two splits of one data set."
-        )
-    if train.class_names and test.class_names and train.class_names != test.class_names:
-        number = next(i for i, name in enumerate(train.class_names) if name != test.class_names[i])
-        raise ConfigError(
-            f"{field}.train and {field}.source number their classes differently (class {number} is "
-            f"{train.class_names[number]!r} and {test.class_names[number]!r}): type two splits of "
-            "one data set, or give both one class list in `classes`."
-        )
-
-
-def _check_classified(field: str, part: str, source: Source) -> None:
-    if "label" not in source.targets or source.several_labels:
-        raise ConfigError(
-            f"{field}.{part} ({source.name}) has not one class an image, which {field} needs: "
-            f"type --config.{field}.kind=mean_average_precision, or the name of another set."
-        )
-
-
-def _check_classes(field: str, train: Features, test: Features, source: Source) -> None:
-    """Refuses a class that can only be wrong."""
-    there = np.isin(test.labels, train.labels)
-    if not there.all():
-        number = int(test.labels[~there][0])
-        name = f" ({source.class_names[number]})" if source.class_names else ""
-        raise ConfigError(
-            f"{field}.source has images of class {number}{name} and {field}.train has none: type "
-            f"--config.{field}.num_train=0 for all training images, or another split."
-        )
-
-
-def _label_offset(run: _Run, name: str, source: Source) -> int:
-    """Where this evaluation's classes begin among the model's: at the training source of the same
-    data, at 0 if there is none."""
-    entry = run.config.evals[name].source
-    if not run.trained:
-        classes = dict(run.model.design.heads).get("head", 0)
-        if source.num_classes != classes:
-            raise ConfigError(
-                f"evals.{name}.source has {source.num_classes} classes and the model has "
-                f"{classes}: type the name of the data set that the model was trained on."
-            )
-        return 0
-    shared = run.config.data.label_space == "shared"
-    firsts = numbering.number(run.trained, run.config.data.label_space).first
-    for key, candidate in run.trained.items():
-        known = run.config.data.sources[key]
-        same_names = source.class_names and source.class_names == candidate.class_names
-        if same_names or all(known.get(field) == entry.get(field) for field in _SAME_CLASSES):
-            return firsts[key]
-    only = next(iter(run.trained.values()))
-    if (len(run.trained) > 1 and not shared) or source.num_classes > only.num_classes:
-        counts = {key: candidate.num_classes for key, candidate in run.trained.items()}
-        raise ConfigError(
-            f"evals.{name}.source has {source.num_classes} classes, which are those of none of the "
-            f"sources {counts}: type the name of a data set that the model is trained on."
-        )
-    if source.class_names and only.class_names:
-        missing = next((c for c in source.class_names if c not in only.class_names), None)
-        raise ConfigError(
-            f"evals.{name}.source and its training source number their classes differently"
-            + (f" ({missing!r} is not trained on)" if missing else "")
-            + ": give both the same class list, --config.evals.<name>.source.classes=FILE and "
-            "--config.data.sources.<name>.classes=FILE."
-        )
-    return 0

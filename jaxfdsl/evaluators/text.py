@@ -28,7 +28,7 @@ Scores = Iterator[tuple[str, float]]
 
 
 def tokenizer_of(config: ConfigDict) -> Tokenizer:
-    """That of `objective.align`; raises ConfigError for a file that cannot be read."""
+    """The tokenizer of `objective.align`; raises ConfigError for a file that cannot be read."""
     path, context = config.objective.align.tokenizer, config.model.text.context
     return tokens.build(path, context, tokens.FIELD)
 
@@ -100,7 +100,7 @@ def zero_shot_scores(
     names: Sequence[str],
     templates: Sequence[str],
 ) -> Scores:
-    """Of images' embeddings and labels."""
+    """`zero_shot.evaluate` of images' `embedding` float32[n, K] and `label` int32[n]."""
     classes = zero_shot.class_embeddings(lambda said: tower(tokenizer(said)), names, templates)
     yield from zero_shot.evaluate(found["embedding"], found["label"], classes)
 
@@ -110,7 +110,8 @@ def retrieval_scores(
     tower: Callable[[Int32[np.ndarray, "n L"]], Float32[np.ndarray, "n K"]],
     k: Sequence[int],
 ) -> Scores:
-    """Of images' embeddings and the tokens of their captions; equal captions are one."""
+    """`retrieval.evaluate` of images' `embedding` float32[n, K] and the `tokens` int32[n, L] of
+    their captions; equal captions are one."""
     different, owners = np.unique(found["tokens"], axis=0, return_inverse=True)
     owners = owners.reshape(-1)  # NumPy 2.0 gives it an axis more
     yield from retrieval.evaluate(found["embedding"], tower(different), owners, k)

@@ -112,14 +112,17 @@ def _describe(entry: ConfigDict) -> str:
     if entry.kind == "formula":
         classes = f", {entry.num_classes} categories" if entry.num_classes else ""
         return f"{named}{classes}, drawn from its formula"
+    if entry.kind == "diffusion":
+        return f"{named}, samples of that run's denoiser"
     return f"{named}, stored images ({entry.kind})"
 
 
 def _ancestor(ancestor: Ancestor) -> str:
-    if ancestor["kind"] != "run":
+    if "sources" not in ancestor:
         return f"- before it: {ancestor['weights']}, {ancestor['kind']} weights"
     seen = ", ".join(f"{name} ({kind})" for name, kind in ancestor["sources"])
-    return f"- before it: the run {ancestor['weights']} on {seen}"
+    what = "denoiser" if ancestor["kind"] == "denoiser" else "run"
+    return f"- before it: the {what} {ancestor['weights']} on {seen}"
 
 
 def _library(to: str) -> str:

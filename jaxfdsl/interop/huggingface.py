@@ -63,7 +63,7 @@ EPSILONS = {"vit": 1e-12, "dinov2": 1e-6}
 def to_timm_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """timm's flat state dict of a `ViTModel`'s, a `Dinov2Model`'s or their image classifiers'.
 
-    Names that the table does not have stay as they are, and `timm.from_timm` lists them.
+    Names that the table does not have stay as they are, for `timm.to_ours` to tell.
     """
     named = {}
     for name, value in state.items():

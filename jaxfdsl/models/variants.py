@@ -1,4 +1,4 @@
-"""The sizes of the ViT family, as timm names them, and free sizes on top of them."""
+"""Sizes of trunks: ViT as timm names them, DiT as its paper does, and free ones on top of them."""
 
 import dataclasses
 import difflib

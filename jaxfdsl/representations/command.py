@@ -10,16 +10,16 @@ import numpy as np
 from jaxfdsl import compile_cache, config, terminal
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import sources
+from jaxfdsl.data.condition import ASKED
 from jaxfdsl.data.records import Records
 from jaxfdsl.data.store import columns, write_column
 from jaxfdsl.data.store.source import StoreRecords
-from jaxfdsl.representations import clusters, latents, oracle, writing
+from jaxfdsl.representations import clusters, latent_writing, oracle, writing
 from jaxfdsl.representations.encoders import Encoder, open_encoder, pixels
-from jaxfdsl.select.space import ASKED
 
 
 def run(options: Any) -> None:
-    """Write the column that was asked for."""
+    """Write the column that was asked for; raises ConfigError for what cannot be."""
     _check(options)
     records = opened(options.data, options.split, options.data_dir, options.label)
     compile_cache.enable()
@@ -36,7 +36,7 @@ def run(options: Any) -> None:
         _oracle(records, f"rep:{own}", options.replace)
     elif options.autoencoder:
         size = options.image_size
-        latents.write(records, f"latent:{own}", options.autoencoder, size, _how(options))
+        latent_writing.write(records, f"latent:{own}", options.autoencoder, size, _how(options))
     else:
         how, name = _how(options), f"rep:{own}"
         writing.place(records, name)  # refuses what is no name, before a model is read

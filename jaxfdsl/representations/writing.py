@@ -102,6 +102,7 @@ def place(records: Records, name: str) -> pathlib.Path:
 def is_there(file: pathlib.Path, name: str, made_by: Mapping[str, Any], replace: bool) -> bool:
     """Whether a column needs no writing; raises ConfigError for one of another make that would be
     lost."""
+    parts.clear(file)
     there = parts.made_by_of(file)
     if there is None or replace:
         return False

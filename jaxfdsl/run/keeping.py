@@ -23,8 +23,7 @@ class Keeper:
     def __init__(self, parts: Experiment, saved: Checkpoints, settle: Callable[[], None]):
         self._saved, self._settle = saved, settle
         found = saved.newest_meta()  # of a run that goes on: its ancestors may be gone by now
-        init_from = parts.config.init_from
-        chain = provenance.recorded(found[1]) if found else provenance.ancestors(init_from)
+        chain = provenance.recorded(found[1]) if found else provenance.of_config(parts.config)
         self._meta = {**resume.meta(parts), "ancestors": chain}
 
     def save(

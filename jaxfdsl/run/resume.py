@@ -175,7 +175,7 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Those of the packages that decide what a run computes."""
+    """Versions of the packages that decide what a run computes."""
     return {name: _version(name) for name in PACKAGES}
 
 

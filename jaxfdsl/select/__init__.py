@@ -1,5 +1,5 @@
 """`jaxfdsl select`: the best images of a store by a score, as an index list.
 
-`rows` chooses, knowing numbers alone; `agreement` is a score; another score is a module that writes
-a `score:` column, as this one does.
+`rows` chooses, knowing numbers alone. Scores are columns `score:...`: `agreement` writes that of
+images and captions, `representation` five that compare vectors, which `space` reads.
 """

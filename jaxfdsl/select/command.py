@@ -60,7 +60,7 @@ def _scored(opened: Store, options: Any) -> str:
             k=options.k,
             metric=options.metric,
         )
-        return representation.write(opened, options.by, options.rep, beside)
+        return representation.write(opened, options.by, options.rep, beside, options.index)
     if options.by != "agreement":
         return str(options.by)
     from jaxfdsl.select import agreement

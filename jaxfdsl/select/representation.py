@@ -23,11 +23,12 @@ from jaxtyping import Float64, Int, Int64
 from jaxfdsl import compile_cache
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import store
+from jaxfdsl.data.condition import ASKED
 from jaxfdsl.data.store import columns
 from jaxfdsl.data.store.reader import Store
 from jaxfdsl.evals import knn
 from jaxfdsl.select import space
-from jaxfdsl.select.space import ASKED, Vectors
+from jaxfdsl.select.space import Vectors
 
 NEAR_REAL = ("label_agreement", "density", "novelty")  # that compare with real images
 SCORES = ("faithfulness", *NEAR_REAL, "duplicates")
@@ -47,16 +48,18 @@ class Beside:
     metric: str = "euclidean"
 
 
-def write(opened: Store, by: str, rep: str, beside: Beside | None = None) -> str:
-    """Write the column of a score, and return its name, `score:REP-BY`.
+def write(opened: Store, by: str, rep: str, beside: Beside | None = None, index: str = "") -> str:
+    """Write the column of a score, and return its name, `score:REP-BY`; with an `index` that of
+    its images among each other, `score:REP-BY-INDEX`, -inf for all others.
 
     Seconds to minutes: it is written whole at the end, and a kill before leaves nothing. What is
     there already, of the same representations, reference and `k`, stays. Raises ConfigError for
     what is missing, of another encoder, not finite or without labels.
     """
     beside = beside or Beside()
-    name, made = f"score:{rep}-{by}", space.read(opened, f"rep:{rep}")
-    other = _other(opened, by, rep, beside)
+    name = f"score:{rep}-{by}" + (f"-{index}" if index else "")
+    made = space.read(opened, f"rep:{rep}", index)
+    other = _other(opened, by, rep, beside, index)
     made_by: dict[str, Any] = {"by": by, "of": made.identity}
     if other is not None:
         made_by["beside"] = other.identity
@@ -70,12 +73,13 @@ def write(opened: Store, by: str, rep: str, beside: Beside | None = None) -> str
         print(f"{name} is there already, of these representations.")
         return name
     compile_cache.enable()
-    values = _score(by, made, other, beside)
-    store.write_column(opened.path, name, values.astype(np.float32), made_by)
+    values = np.full(len(opened), -np.inf, np.float32)
+    values[made.rows] = _score(by, made, other, beside)
+    store.write_column(opened.path, name, values, made_by)
     return name
 
 
-def _other(opened: Store, by: str, rep: str, beside: Beside) -> Vectors | None:
+def _other(opened: Store, by: str, rep: str, beside: Beside, index: str) -> Vectors | None:
     """What the score compares with."""
     if by == "faithfulness":
         if ASKED not in opened.columns:
@@ -83,7 +87,7 @@ def _other(opened: Store, by: str, rep: str, beside: Beside) -> Vectors | None:
                 f"--by=faithfulness needs the column {ASKED}, which {opened.path} has not: type a "
                 "set that jaxfdsl materialise made of a run conditioned on representations."
             )
-        return space.read(opened, ASKED)
+        return space.read(opened, ASKED, index)
     if by == "duplicates":
         return None
     if pathlib.Path(beside.real).expanduser().resolve() == opened.path.resolve():
@@ -124,8 +128,8 @@ def _score(
 
 
 def faithfulness(made: np.ndarray, asked: np.ndarray) -> Float64[np.ndarray, " N"]:
-    """The cosine of each image's representation and the one that was asked for, in units of the
-    deviation of what was asked for, from its mean."""
+    """The cosine of each image's representation and the one that was asked for, float[N, D] both,
+    in units of the deviation of what was asked for, from its mean."""
     mean, deviation = asked.mean(axis=0, dtype=np.float64), asked.std(axis=0, dtype=np.float64)
     deviation = np.where(deviation > 0, deviation, 1)
     some, others = ((one.astype(np.float64) - mean) / deviation for one in (made, asked))
@@ -143,7 +147,8 @@ def label_agreement(
 
 
 def nearest_other(values: np.ndarray, metric: str = "euclidean") -> Float64[np.ndarray, " N"]:
-    """The distance of each vector to the nearest that is another row; 1 - cosine of "cosine"."""
+    """The distance of each of N vectors, float[N, D], to the nearest that is another row: in the
+    vectors' unit, or 1 - cosine of "cosine"."""
     near, told = knn.neighbours(values, values, 2, metric)
     apart = told if metric == "euclidean" else 1 - told
     # Of equal vectors the first are nearest, so that a row may not even be among its own two.

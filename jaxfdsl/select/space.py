@@ -10,12 +10,10 @@ from jaxtyping import Float32, Int64
 
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import store
-from jaxfdsl.data.condition import ENCODER, SHOWN
+from jaxfdsl.data.condition import ASKED, ENCODER, SHOWN
 from jaxfdsl.data.records import all_labels
 from jaxfdsl.data.store import columns
 from jaxfdsl.data.store.reader import Store
-
-ASKED = "rep:asked"  # what a materialised set's images were conditioned on
 
 
 @dataclasses.dataclass(frozen=True)

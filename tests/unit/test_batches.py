@@ -97,6 +97,10 @@ def test_sources_may_share_their_classes():
     }
     with pytest.raises(ConfigError, match=r"class 8 is 'i' in data\.sources\.a and 'j' in"):
         dataclasses.replace(batches, sources=named)
+    third = {"first": formula(), **{f"second {key}": one for key, one in named.items()}}
+    with pytest.raises(ConfigError, match=r"'i' in data\.sources\.second a and 'j' in"):
+        shares = dict.fromkeys(third, 0.25) | {"first": 0.5}
+        dataclasses.replace(batches, sources=third, shares=shares)
 
 
 def test_neighbours_that_may_be_mixed_are_of_one_source():

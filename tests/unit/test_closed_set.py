@@ -37,8 +37,8 @@ def test_claims_are_read_from_the_seeds(closed_set):
     table = importlib.import_module("closed_set_table")
     nan = float("nan")
     values = {"rep-1x": [40, 42, 41], "class-1x": [38, 39, 37], "class-3x": [39, 39, 39]}
-    values |= {"rep-3x": [44, nan, 44], "rep-random": [40, 40, 42], "rep-best": [41, 42, 41]}
-    values |= {"rep-agreeing": [39, 39, 39]}
+    values |= {"rep-3x": [44, nan, 44], "rep-either": [40, 40, 42], "rep-best": [41, 42, 41]}
+    values |= {"rep-agreeing": [39, 39, 39], "rep-random": [40, 40, 42]}
     told = [verdict for _, verdict in table.claims(values)]
     assert told[0] == "holds (+3.00, the seeds' ranges are apart)"
     assert told[1:4] == ["not measured"] * 3  # a seed is missing, rows are

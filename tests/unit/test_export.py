@@ -16,7 +16,7 @@ from jaxfdsl.checkpoint import Checkpoints
 from jaxfdsl.export import layouts, names
 from jaxfdsl.interop import timm
 from jaxfdsl.models import vit
-from jaxfdsl.run import resume
+from jaxfdsl.run import provenance, resume
 from jaxfdsl.run.keeping import Keeper
 
 SMALL = {
@@ -186,6 +186,25 @@ def test_one_stored_image_among_the_ancestors_is_told(tmp_path, capsys):
     assert "Provenance: stored images, taken as real: photos (folder); drawn from" in out
     assert "no real image" not in card and "license: other" in card
     assert "- before it: the run mixed on photos (folder), fractaldb-1k (formula)" in card
+
+
+def test_samples_count_as_what_their_denoiser_saw(monkeypatch):
+    meta = {"config": {"data": {"sources": {}}}, "condition": {"made_by": {"encoder": "dinov2"}}}
+    monkeypatch.setattr(checkpoint, "load_meta", lambda path: meta)
+    config = config_lib.default_config()
+    config.data.sources.made = config_lib.diffusion_source("runs/rep")
+    own, made = provenance.sources(config.to_dict()), "samples of denoisers: rep"
+    for drawn, said in {
+        ("fractaldb", "formula"): f"ancestors: unknown (dinov2); {made}; drawn from form",
+        ("cifar10", "tfds"): "stored images, taken as real: cifar10 (tfds); ancestors: unknown (di",
+    }.items():
+        meta["config"]["data"]["sources"]["one"] = dict(zip(("name", "kind"), drawn, strict=True))
+        assert provenance.statement(own, provenance.of_config(config)).startswith(said)
+    meta["condition"]["made_by"] = {}
+    meta["config"]["data"]["sources"]["one"] = {"name": "fractaldb", "kind": "formula"}
+    told = provenance.statement(own, provenance.of_config(config))
+    assert told == f"no real image; {made}; drawn from formulas: fractaldb."
+    assert provenance.statement(own, []) == f"ancestors: unknown (rep); {made}."
 
 
 def test_what_cannot_be_known_is_called_unknown(first, tmp_path, capsys):

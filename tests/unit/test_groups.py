@@ -13,7 +13,7 @@ from PIL import Image
 from jaxfdsl import config as c
 from jaxfdsl import experiment, objectives, sharding
 from jaxfdsl.config import ConfigError
-from jaxfdsl.config.validation_groups import CROSS_SAMPLE
+from jaxfdsl.config.validation.groups import CROSS_SAMPLE
 from jaxfdsl.data import batches, sources
 from jaxfdsl.data.batches import Batches
 from jaxfdsl.data.formula import from_dataset
@@ -227,9 +227,9 @@ def test_labels_that_are_not_there_are_no_positives():
     source = Unlabelled(name="photos", num_classes=0, size=8, channels=3, num_examples=4)
     by_label = {"contrast": (1.0, experiment.Contrast(positives="label"))}
     with pytest.raises(ConfigError, match=r"photos\) has no labels, which objective\.contrast"):
-        experiment.evaluators.check_targets("data.sources.b", source, by_label)
+        experiment.evaluators.checks.check_targets("data.sources.b", source, by_label)
     by_group = {"contrast": (1.0, experiment.Contrast())}
-    experiment.evaluators.check_targets("data.sources.b", source, by_group)
+    experiment.evaluators.checks.check_targets("data.sources.b", source, by_group)
 
 
 def test_views_of_a_stored_image_are_cut_anew(tmp_path):

@@ -1,5 +1,8 @@
 """Latents that are made once: the column, what a run draws from it, and what it refuses."""
 
+import dataclasses
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,12 +12,10 @@ from jaxfdsl import cli, dryrun, experiment, load_config, sharding
 from jaxfdsl import config as c
 from jaxfdsl.config import ConfigError
 from jaxfdsl.costs import images, page
-from jaxfdsl.data import batches, store
-from jaxfdsl.data import latents as data_latents
+from jaxfdsl.data import batches, latent_column, store
 from jaxfdsl.data.store import columns
 from jaxfdsl.diffusion import latents
-from jaxfdsl.representations import command
-from jaxfdsl.representations import latents as writer
+from jaxfdsl.representations import command, latent_writing
 from jaxfdsl.representations.writing import Vectors
 from tests.photographs import encoded, image_folder, photograph
 from tests.published_autoencoder import SMALL, SMALL_DESIGN, theirs, write
@@ -49,7 +50,7 @@ def pictures(vae, tmp_path_factory):
 
     told = ["--image_size=16", "--flip", "--max_corrupt=0.1"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer, "PART", 8)
+        patch.setattr(latent_writing, "PART", 8)
         patch.setattr(Vectors, "__call__", killed)
         with pytest.raises(SystemExit):
             embed(path, f"--autoencoder={vae}", "--name=sd", *told)
@@ -132,8 +133,12 @@ def test_a_column_says_what_made_it(vae, pictures, capsys):
     assert np.flatnonzero(np.isnan(values[:, 0, 0, 0, 0])).tolist() == [TORN]
     assert (np.delete(values, TORN, 0)[..., 4:] > 0).all()  # deviations
     assert TORN not in opened.index("sd-readable")
+    left = pictures / "latent" / "sd.parts"  # by a kill behind the card
+    left.mkdir()
+    os.link(pictures / "latent" / "sd.npy", left / "joined.npy")
     embed(pictures, f"--autoencoder={vae}", "--name=sd", "--image_size=16", "--flip")
     assert "latent:sd is there already, of these images and this auto" in capsys.readouterr().out
+    assert not left.exists()
 
 
 def numbered(records, name, **made_by):
@@ -161,13 +166,16 @@ def test_rows_of_lists_parts_processes_and_splits_are_their_own(vae, pictures, t
     cli.run(["prepare", "folder", "mine", str(tmp_path / "files"), f"--data_dir={tmp_path}"])
     entry = c.tfds_source("mine", data_dir=str(tmp_path), num_examples=4, skip_examples=3)
     config = run_in(vae, entry, "n", flip=False)
-    with pytest.raises(data_latents.Absent) as caught:
+    with pytest.raises(latent_column.Absent) as caught:
         batches.from_config(config)
     assert str(caught.value).endswith(
         f"write it by jaxfdsl embed tfds:mine --split=train --data_dir={tmp_path} --autoencoder "
         f"{vae} --name n --image_size 16."
     )
-    numbered(command.opened("tfds:mine", "train", str(tmp_path)), "latent:n")
+    records = command.opened("tfds:mine", "train", str(tmp_path))
+    coarse = dataclasses.replace(records, label="coarse")  # says other things of the same pictures
+    assert coarse.pictures == records.pictures and "--label=coarse" in coarse.typed
+    numbered(records, "latent:n")
     data = batches.from_config(config)
     rows = data.rows(0)["a"]
     pixels = data.sources["a"].with_pictures().rows(np.arange(8))
@@ -185,6 +193,8 @@ CHANGED = {
     "has no column latent:no": {"data.latents": "no"},
     "canvas of 0 pixels (0: none), and the source has size=8": {"data.sources.a.size": 8},
     "data.sources.a: 'latent:a/b' is no column": {"data.latents": "a/b"},
+    "data.sources.a: 'latent:' is no column": {"data.latents": "latent:"},
+    "is truncated or altered": {"data.latents": "short", "augment.flip_lr": False},
     "type --config.augment.flip_lr=False, or write it again": {"data.latents": "n"},
     "data.latents='sd' is for denoisers": {
         "objective.denoise.weight": 0.0,
@@ -203,6 +213,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence(vae, pictures, words):
     numbered(records, "latent:n")
     numbered(records, "latent:old", images="0")
     columns.write_sidecar(records.sidecar("latent:vectors"), np.zeros((COUNT, 2)), {})
+    numbered(records, "latent:short")
+    os.truncate(records.sidecar("latent:short"), 1000)
     config = run_in(vae, c.store_source(str(pictures)))
     config.update_from_flattened_dict(CHANGED[words])
     with pytest.raises(ConfigError) as caught:
@@ -237,7 +249,7 @@ def test_the_verb_refuses_what_it_cannot_do(vae, pictures, tmp_path, capsys):
 
 
 def test_a_dry_run_counts_the_step_without_the_encoder():
-    """And the column, as yet unwritten: 8 x 32 x 32 x 2 numbers of two bytes."""
+    """And the column, of data that need not be here: 8 x 32 x 32 x 2 numbers of two bytes."""
     name = "data.latents"
     changes = {
         "data.data_dir": "/nowhere",
@@ -255,9 +267,7 @@ def test_a_dry_run_counts_the_step_without_the_encoder():
     assert one.flops == other.flops and one.peak_bytes < other.peak_bytes
     assert one.plan.latent_bytes == 32 * 1024
     told = "\n".join(page.lines(one))
-    assert (
-        "32.8 kB an image with its mirror image, 42 GB on disk for 1,281,167, not written" in told
-    )
+    assert "32.8 kB an image with its mirror image, 42 GB on disk for 1,281,167; jaxfdsl" in told
     assert "latents/s are read from disk" in told and "no image is encoded in a step" in told
 
 

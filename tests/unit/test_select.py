@@ -130,6 +130,24 @@ def test_a_score_is_made_once_and_again_for_another_reference(sets, capsys, monk
         cli.run([*words, f"--real={sets / 'real'}"])
 
 
+def test_the_images_of_a_list_are_scored_among_each_other(sets, capsys):
+    """As a list of those that can be read needs, whose column has NaN in other rows."""
+    opened = store.open(sets / "made")
+    values = np.array(opened.column("rep:tiny"))
+    values[6] = np.nan
+    store.write_column(sets / "made", "rep:torn", values, OURS)
+    store.write_index(sets / "made", "torn-readable", np.array([0, 1, 2, 4, 5, 7]), {})
+    words = ["select", str(sets / "made"), "--by=duplicates", "--rep=torn", "--keep=0.5"]
+    with pytest.raises(SystemExit):
+        cli.run([*words, "--out=x"])
+    assert "type an index without them, such as torn-readable" in capsys.readouterr().err
+    cli.run([*words, "--out=x", "--index=torn-readable"])
+    found = opened.column("score:torn-duplicates-torn-readable")
+    assert np.flatnonzero(np.isneginf(found)).tolist() == [3, 6]
+    assert found[5] > 0  # its copy, row 3, is not of the list
+    assert set(opened.index("x")) < {0, 1, 2, 4, 5, 7}
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -177,7 +195,7 @@ def test_an_index_of_the_best_of_each_class(made, capsys):
         (["--by=score:place", "--keep=0"], "--keep=0.0: type a share above 0, up to 1"),
         (["--by=score:place", "--keep=1.5"], "--keep=1.5: type a share above 0, up to 1"),
         (["--by=score:odd"], "1 of 8 scores are no numbers, the first is that of row 5"),
-        (["--by=score:place", "--index=none"], "none"),
+        (["--by=score:place", "--index=none"], "the index 'none' is not there"),
         (["--by=score:none"], "the column 'score:none' is not there"),
         (["--by=rep:both"], "--by=rep:both is no score: type score:NAME, agreement or one of"),
         (["--by=score:place", "--per=caption"], "image 0 of"),

@@ -14,7 +14,7 @@ _OWN = {"instances": "instances", "num_classes": "classes", "size": "size"}
 
 
 def run(options: Any) -> None:
-    """Write what was asked for."""
+    """Write the formula data set that was asked for; raises ConfigError for what cannot be."""
     check_target(options.to)
     for field in ("classes", "instances", "size"):
         value = getattr(options, field)

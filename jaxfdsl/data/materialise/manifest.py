@@ -115,13 +115,13 @@ def _to_disk(path: pathlib.Path) -> None:
 
 
 def sha256(path: pathlib.Path) -> str:
-    """Of a file's bytes."""
+    """The sha256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Of what had a part in the bytes."""
+    """Versions of what had a part in the bytes."""
     import jax
     import numpy
     import PIL

@@ -8,7 +8,7 @@ from jaxfdsl.data import prepare
 
 
 def run(options: Any) -> None:
-    """Prepare what was asked for."""
+    """Prepare what was asked for; raises ConfigError for what cannot be."""
     common: dict[str, Any] = {"max_corrupt": options.max_corrupt, "threads": options.threads}
     official = {
         "imagenet2012": prepare.imagenet2012,

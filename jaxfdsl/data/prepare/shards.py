@@ -219,6 +219,7 @@ def paths(made: DataSet, split: str, count: int) -> list[str]:
 
 
 def serializer(made: DataSet) -> Callable[[dict[str, Any]], bytes]:
+    """A function of an example, its fields by name, that gives the bytes TFDS keeps of it."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import example_serializer
 

@@ -149,7 +149,7 @@ def read(file: pathlib.Path, what: str) -> Shaped[np.ndarray, "n ..."]:
 
 
 def described(file: pathlib.Path) -> dict[str, Any]:
-    """What a sidecar's or an index's own json says."""
+    """What a sidecar's or an index's own json says; raises `ConfigError` where it is not there."""
     path = file.with_suffix(".json")
     try:
         return dict(json.loads(path.read_bytes()))

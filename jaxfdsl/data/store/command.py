@@ -17,7 +17,7 @@ from jaxfdsl.data.store.reader import Store
 
 
 def run(options: Any) -> None:
-    """Do what was asked for."""
+    """Do what was asked for; raises ConfigError for what cannot be."""
     if options.action not in ACTIONS:
         raise ConfigError(f"{options.action!r} is no action: type one of {', '.join(ACTIONS)}.")
     ACTIONS[options.action](options)

@@ -10,7 +10,7 @@ import json
 import os
 import pathlib
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,6 @@ TARGETS = ("folder", "webdataset", "parquet")
 CARD = "card.json"
 _FIELDS = ("file_name", "sha256", *NUMBERS, "source", "caption")
 _IN_FOLDER = 1000  # captions whose images lie in one folder
-
-Write = Callable[[pathlib.Path, int, Iterator[Row]], None]  # a temporary name, the first row, rows
 
 
 def export(

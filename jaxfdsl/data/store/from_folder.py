@@ -8,7 +8,7 @@ a line an image instead, with its path in FOLDER and any of label, group, seed, 
 import csv
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from jaxfdsl.config import ConfigError
@@ -16,8 +16,6 @@ from jaxfdsl.data.store.rows import CAPTION_NAMES, ENDINGS, Captions, Notes, Row
 
 _PATHS = ("path", "image_path", "img_path", "image", "file", "filename", "key")
 _LONGEST = 2**24  # bytes of a field: the csv module's own limit is 128 KiB
-
-Lazy = tuple[int, Callable[[], Row]]
 
 
 class FolderRows:

@@ -58,7 +58,7 @@ def gathered(
     the caller, who writes the column or links it there, is through. Raises ConfigError for a
     folder that cannot be written to.
     """
-    folder = file.with_name(f"{file.stem}.parts")
+    folder = _folder(file)
     _begin(folder, {**made_by, "part": each})
     joined = folder / "joined.npy"
     made: Any = np.load(joined, mmap_mode="r+") if any(folder.glob("*.done")) else None
@@ -73,6 +73,7 @@ def gathered(
                 values = compute(rows, bar.update)
                 if made is None:
                     shape = (total, *values.shape[1:])
+                    _check_room(folder, total * values[:1].nbytes)
                     made = np.lib.format.open_memmap(joined, "w+", values.dtype, shape)
                 made[rows[0] : rows[-1] + 1] = values
                 made.flush()
@@ -82,6 +83,27 @@ def gathered(
                 check(rows, made[rows[0] : rows[-1] + 1])
     yield made
     shutil.rmtree(folder)
+
+
+def clear(file: pathlib.Path) -> None:
+    """Removes what a kill at the very end left of a column: its own file under a second name."""
+    joined, whole = _folder(file) / "joined.npy", (file, file.with_suffix(".json"))
+    if all(one.is_file() for one in (joined, *whole)) and joined.samefile(file):
+        shutil.rmtree(joined.parent)
+
+
+def _folder(file: pathlib.Path) -> pathlib.Path:
+    return file.with_name(f"{file.stem}.parts")
+
+
+def _check_room(folder: pathlib.Path, needed: int) -> None:
+    """Now, as a mapped file on a full disk ends the process without a word."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ConfigError(
+            f"{folder.parent} has {free / 1e9:.2f} GB free, and {needed / 1e9:.2f} GB are needed: "
+            "make room, or copy the data set to a larger disk, and type that one."
+        )
 
 
 def _begin(folder: pathlib.Path, made_by: dict[str, Any]) -> None:

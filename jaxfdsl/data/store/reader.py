@@ -197,7 +197,8 @@ def check_there(layout: Layout) -> None:
 
 
 def rows_digest(rows: Mapping[str, np.ndarray], ends: np.ndarray, text: bytes) -> str:
-    """Of a shard's part of every column, and of the captions that are new in it."""
+    """The sha256, in hex, of a shard's part of every column and of the captions that are new in it:
+    int64 `ends`, each one's in the UTF-8 `text`."""
     total = hashlib.sha256()
     for name, kind in COLUMNS.items():
         total.update(np.ascontiguousarray(rows[name], kind).tobytes())

@@ -22,7 +22,7 @@ def is_share(name: str, values: list[float]) -> bool:
 
 
 def lower_is_better(name: str) -> bool:
-    """As `config.best_metric` has it."""
+    """Whether less of a metric is better, as `config.best_metric` takes it."""
     return name.endswith("loss")
 
 
@@ -54,7 +54,7 @@ def scaled(value: float, unit: str) -> str:
 
 
 def time(seconds: float) -> str:
-    """As the status line says it; a short time with a digit."""
+    """A time as the status line says it; a short one with a digit."""
     return f"{seconds:.1f}s" if seconds < 10 else duration(seconds)
 
 

@@ -2,18 +2,17 @@
 
 What an image's vector is:
 
-| spec | vector | files of |
-|---|---|---|
-| a run's workdir | the features before its heads, of the average (EMA) if one was kept | a run |
-| `vit:PATH` | the same of any weights that `config.init_from` takes | timm, DeiT, MAE, ... |
-| `dinov2:PATH` | the class token behind the last norm | Hugging Face, Meta, timm |
-| `dinov3:PATH` | the same | Hugging Face |
-| `clip:PATH` | the image embedding behind the projection, its length as it is | Hugging Face |
-| `clip:PATH:pre` | the class token before the last norm and the projection | Hugging Face |
-| `siglip:PATH` | the attention-pooled head; also SigLIP 2, fixed sizes | Hugging Face, big_vision |
+    WORKDIR        the features before the run's heads, of the average (EMA) if one was kept
+    vit:PATH       the same of any weights that `config.init_from` takes: timm, DeiT, MAE, ...
+    dinov2:PATH    the class token behind the last norm (files of Hugging Face, Meta, timm)
+    dinov3:PATH    the same (Hugging Face)
+    clip:PATH      the image embedding behind the projection, its length as it is (Hugging Face)
+    clip:PATH:pre  the class token before the last norm and the projection
+    siglip:PATH    the attention-pooled head; SigLIP 2 of fixed sizes too (Hugging Face, big_vision)
 
 PATH is a file of weights or a folder; without a family in front it is known by the names inside.
-Nothing is downloaded, and reading runs nothing that a file brings.
+Nothing is downloaded, and reading runs nothing that a file brings. `jaxfdsl embed` knows two more
+that need no weights: `pixels` here, and `representations.oracle`.
 """
 
 import dataclasses
@@ -55,7 +54,7 @@ class Encoder:
 
 
 def open_encoder(spec: str) -> Encoder:
-    """The encoder that `spec` names, see above.
+    """The encoder that `spec` names; the module's docstring lists what it may be.
 
     Raises ConfigError, one sentence, for an encoder that is not known, for a path without weights,
     and for files that are damaged or whose arrays do not fit.

@@ -73,10 +73,9 @@ class Absent(ConfigError):
 
 def wanted(config: ConfigDict) -> Wanted | None:
     """None for a run that encodes in every step."""
-    name = config.data.latents.removeprefix(f"{KIND}:")
-    if not name:
+    if not config.data.latents:
         return None
-    model = config.model
+    name, model = config.data.latents.removeprefix(f"{KIND}:"), config.model
     return Wanted(name, model.autoencoder, model.image_size, config.augment.flip_lr)
 
 
@@ -100,6 +99,7 @@ def of_records(records: Records, asked: Wanted, canvas: int, field: str) -> Late
         raise Absent(f"{said} has no column {asked.column} ({file}): write it by {again}.")
     about = columns.described(file)
     _check(about, records, asked, canvas, f"{said} has a column of", f"{again} --replace")
+    _mapped(records, asked.column, about["sha256"])  # refuses a file that was cut short
     return Latents(asked, about["made_by"]["weights"], about["sha256"], f"{again} --replace")
 
 

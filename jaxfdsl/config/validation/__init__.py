@@ -5,8 +5,6 @@ Whether the data exists, and whether a workdir fits, is known to those who open 
 """
 
 import difflib
-import functools
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,9 +13,9 @@ from ml_collections import ConfigDict
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError, field
 from jaxfdsl.config import types as config_types
-from jaxfdsl.config.validation_denoise import check_denoise
-from jaxfdsl.config.validation_groups import check_groups
-from jaxfdsl.data.plan import in_groups, phase_counts
+from jaxfdsl.config.validation.denoise import check_denoise
+from jaxfdsl.config.validation.devices import check_batches, nearest
+from jaxfdsl.config.validation.groups import check_groups
 from jaxfdsl.diffusion.settings import check_entry
 from jaxfdsl.models import variants
 
@@ -90,7 +88,7 @@ def check(config: ConfigDict, *, num_devices: int, num_processes: int = 1) -> No
     _check_model(config.model)
     _check_text(config)
     _check_attention(config)
-    _check_batches(config, num_devices, num_processes)
+    check_batches(config, num_devices, num_processes)
 
 
 def _check_fields(config: ConfigDict, default: ConfigDict, prefix: str = "") -> None:
@@ -166,6 +164,11 @@ def _check_values(config: ConfigDict) -> None:
     _check_range(config, RISING, _rises, "two numbers above 0, the smaller one first")
     _check_range(config, ["augment.crop_scale"], lambda x: x[1] <= 1, "shares of the area, up to 1")
     _check_range(config, ["optimizer.layer_decay"], lambda x: 0 < x <= 1, "above 0, up to 1")
+    if config.optimizer.ema_warmup and not config.optimizer.ema:
+        raise ConfigError(
+            "optimizer.ema_warmup=True warms up an average that optimizer.ema=0.0 does not keep: "
+            "type --config.optimizer.ema=0.9999."
+        )
     _check_range(config, ["data.num_workers"], lambda x: x >= -1, "0 or more, or -1 for automatic")
 
 
@@ -295,7 +298,7 @@ def _check_model(model: ConfigDict) -> None:
     if image % patch:
         raise ConfigError(
             f"model.image_size={image} is not a multiple of model.patch_size={patch}: "
-            f"type --config.model.image_size={_nearest(image, patch)}."
+            f"type --config.model.image_size={nearest(image, patch)}."
         )
 
 
@@ -305,7 +308,7 @@ def _check_text(config: ConfigDict) -> None:
         raise ConfigError(
             f"model.text.width={text.width} does not divide into model.text.num_heads="
             f"{text.num_heads}: type --config.model.text.width="
-            f"{_nearest(text.width, text.num_heads)}."
+            f"{nearest(text.width, text.num_heads)}."
         )
 
 
@@ -328,68 +331,3 @@ def _check_attention(config: ConfigDict) -> None:
             f"most 128 numbers in eights, and here are {jax.default_backend()}, {dtype} and "
             f"{size.width // size.num_heads}: type --config.model.attention=auto."
         )
-
-
-def _check_batches(config: ConfigDict, num_devices: int, num_processes: int) -> None:
-    rows = _devices_of_a_batch(config.mesh, num_devices, num_processes)
-    where = f"{num_devices} device{'s' if num_devices > 1 else ''}"
-    if num_processes > 1:
-        where += f" of {num_processes} processes"
-    check = functools.partial(_check_batch, rows=rows, where=where)
-    check("batch_size", config.batch_size)
-    shares = {name: entry.share for name, entry in config.data.sources.items()}
-    mixing = bool(config.augment.mixup or config.augment.cutmix)
-    pairs = f"{where}, in pairs for augment.mixup and cutmix" if mixing else where
-    shards = rows * (2 if mixing else 1)
-    cut = in_groups(shards, config.data.group_size, len(shares), pairs)
-    phase_counts(shares, config.data.phase_starts, config.batch_size, *cut)
-    if config.batch_size % (rows * config.accumulate):
-        raise ConfigError(
-            f"accumulate={config.accumulate} does not cut batch_size={config.batch_size} over "
-            f"{where} evenly: type --config.batch_size="
-            f"{_nearest(config.batch_size, rows * config.accumulate)}."
-        )
-    for name, entry in config.evals.items():
-        if entry.batch_size:
-            check(f"evals.{name}.batch_size", entry.batch_size)
-
-
-def _check_batch(name: str, size: int, rows: int, where: str) -> None:
-    if size < 0 or size % rows:
-        raise ConfigError(
-            f"{name}={size} does not divide over {where} (mesh.data x mesh.fsdp = {rows}): "
-            f"type --config.{name}={_nearest(size, rows)}."
-        )
-
-
-def _nearest(value: int, step: int) -> str:
-    """The multiples of `step` on both sides, as alternatives to type."""
-    below = value // step * step
-    return f"{below} or {below + step}" if below > 0 else str(step)
-
-
-def _devices_of_a_batch(mesh: ConfigDict, num_devices: int, num_processes: int) -> int:
-    """How many parts the batch is cut into; the mesh uses every device exactly."""
-    sizes = dict(mesh.items())
-    free = [axis for axis, size in sizes.items() if size == -1]
-    fixed = 1
-    for axis, size in sizes.items():
-        if size < 1 and size != -1:
-            raise ConfigError(f"mesh.{axis}={size}: type a number above 0, or -1 for what is left.")
-        fixed *= size if size != -1 else 1
-    if len(free) > 1:
-        raise ConfigError(f"mesh.{free[1]}=-1: one axis alone takes what is left; type a number.")
-    if num_devices % fixed or (not free and fixed != num_devices):
-        shape = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
-        raise ConfigError(
-            f"mesh ({shape}) does not fit {num_devices} devices: type --config.mesh.data=-1 and "
-            "mesh.fsdp, mesh.tensor whose product divides them."
-        )
-    tensor = sizes["tensor"] if sizes["tensor"] != -1 else num_devices // fixed
-    own = num_devices // num_processes
-    if own % tensor:  # each process reads the rows of its own devices
-        raise ConfigError(
-            f"mesh.tensor={tensor} cuts one image over devices of several processes, which have "
-            f"{own} each: type --config.mesh.tensor={math.gcd(tensor, own)}."
-        )
-    return num_devices // tensor

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float32
 from jaxfdsl import config as config_lib
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data import augment
-from jaxfdsl.data.latents import Rows
+from jaxfdsl.data.latent_column import Rows
 from jaxfdsl.data.materialise.manifest import versions
 from jaxfdsl.data.records import Records
 from jaxfdsl.data.store import columns, parts
