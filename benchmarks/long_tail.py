@@ -16,7 +16,7 @@ encoder's vector. A classifier from scratch is then trained in equal steps on
 and tested on the 10,000 balanced test images: all of them, and those of the first three classes
 (head), of the next four and of the last three (tail, 56, 33 and 20 images).
 
-Cost: about an hour and a half of one core (computed). Every training run is an ordinary jaxfdsl run
+Cost: about an hour and a half of one core. Every training run is an ordinary jaxfdsl run
 under --out; killed, the same command goes on. `--table` prints what is finished. Writes
 --out/long_tail.json.
 """
