@@ -13,7 +13,8 @@ the 95 % t-interval of the difference to `simclr`. On synthetic images of captio
 top-1 of a linear probe.
 
 `--preset gpu`: ViT-S/4 at 32 pixels, 21,000 categories, 10,000 steps of 1,024 images; not run here.
-`--preset cpu` is small enough for two cores, and has little power: see RESULTS.md. Killed, the same
+`--preset cpu` is small enough for two cores, and has little power; cpu10k has ten times the
+categories in twice the steps, some ten minutes of a core a run: see RESULTS.md. Killed, the same
 command goes on. `--table` prints what is finished. Writes --out/positives.json.
 """
 
@@ -51,6 +52,7 @@ class Preset:
 
 PRESETS = {
     "cpu": Preset(),
+    "cpu10k": Preset(data="rcdb-10k", steps=2_000),
     "gpu": Preset("vit_s", 4, 0, 0, "rcdb-21k", 64, 1024, 10_000, 1e-3, 2048),
 }
 
@@ -99,7 +101,7 @@ def table(args, preset: Preset) -> None:
     print(f"{preset.steps:,} steps of {preset.batch} images of {preset.data}; CIFAR-10 top-1 in %")
     print(f"{'arm':12s}{'knn':>18s}{'linear probe':>18s}{'- simclr (probe)':>20s}  probe of seeds")
     rows = {}
-    for arm in ARMS:
+    for arm in args.arms:
 
         def scores(metric: str, arm: str = arm) -> list[float]:
             return [
@@ -128,12 +130,15 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
     parser.add_argument("--out", default="runs/positives")
+    parser.add_argument("--arms", type=lambda s: s.split(","), default=list(ARMS))
     parser.add_argument("--seeds", type=lambda s: [int(n) for n in s.split(",")], default="0,1,2")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
     parser.add_argument("--steps", type=int, default=0, help="in place of the preset's")
     parser.add_argument("--table", action="store_true", help="print what is finished, run nothing")
     parser.add_argument("--run", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if not set(args.arms) <= set(ARMS):
+        parser.error(f"--arms={','.join(args.arms)}: type some of {','.join(ARMS)}")
     preset = PRESETS[args.preset]
     preset = dataclasses.replace(preset, steps=args.steps or preset.steps)
     pathlib.Path(args.out).mkdir(parents=True, exist_ok=True)
@@ -145,7 +150,7 @@ def main() -> None:
             recipe(args, preset, arm, int(seed)), str(pathlib.Path(args.out, args.run))
         )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the runs too, which then save
-    names = [f"{arm}-seed{seed}" for seed in args.seeds for arm in ARMS]
+    names = [f"{arm}-seed{seed}" for seed in args.seeds for arm in args.arms]
     command = [__file__, *sys.argv[1:], "--run"]
     failed = []
     if not args.table:
