@@ -224,11 +224,14 @@ def _distinct(family: Any, count: int, seed: int) -> Any:
     """The first `count` categories that differ: few parameters that vary say the same ones twice,
     and two labels for one picture would teach nothing.
     """
-    numbers = np.arange(64 * count, dtype=np.uint32) + np.uint32(seed * SEED_STRIDE)
-    table = categories.from_numbers(family, numbers)
-    rows = np.concatenate([np.reshape(field, (len(numbers), -1)) for field in table], 1)
-    first = np.sort(np.unique(rows, axis=0, return_index=True)[1])
-    if len(first) < count:
+    for many in (2, 64):  # most differ
+        numbers = np.arange(many * count, dtype=np.uint32) + np.uint32(seed * SEED_STRIDE)
+        table = categories.from_numbers(family, numbers)
+        rows = np.concatenate([np.reshape(field, (len(numbers), -1)) for field in table], 1)
+        first = np.sort(np.unique(rows, axis=0, return_index=True)[1])
+        if len(first) >= count:
+            break
+    else:
         raise ValueError(
             f"varying={family.varying}: only {len(first)} categories of {family.name} differ; give "
             f"num_classes={len(first)}, or a greater varying="

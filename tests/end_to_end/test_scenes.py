@@ -55,7 +55,9 @@ def losses(workdir):
 
 
 def test_masks_and_labels_are_learnt_together_by_one_forward_pass(tmp_path, capsys):
-    config = segrcdb(steps=40, **{"objective.classify.weight": 0.1})
+    config = segrcdb(
+        steps=20, **{"optimizer.learning_rate": 1e-2, "objective.classify.weight": 0.1}
+    )
     with config.unlocked():
         config.evals.labels = accuracy_eval(config.evals.held_out.source, num_examples=16)
     summary = train.run(config, str(tmp_path))

@@ -16,7 +16,8 @@ from jaxfdsl.models import vit
 
 COLLECTIVES = r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 ONE = (1, 1, 1)
-MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "tensor": (4, 1, 2), "fsdp+tensor": (2, 2, 2)}
+BOTH = (2, 2, 2)
+MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "tensor": (4, 1, 2), "fsdp+tensor": BOTH}
 
 
 def tiny(shape: tuple[int, int, int], **model: Any) -> ConfigDict:
@@ -62,10 +63,18 @@ def compiled(shape: tuple[int, int, int]) -> Any:
 
 
 @functools.cache
+def first() -> Any:
+    """The state before the first step, on the host."""
+    return jax.device_get(built(ONE).start())
+
+
+@functools.cache
 def trained(shape: tuple[int, int, int], steps: int) -> tuple[list[float], Any]:
     """Losses of some steps, and the state after them."""
     parts, train_step = built(shape), compiled(shape)
-    state, losses = parts.start(), []
+    # That a state is made where it lies is seen on the mesh that cuts it every way.
+    state = parts.start() if shape == BOTH else jax.device_put(first(), parts.laid)
+    losses = []
     for number in range(steps):
         rows = rows_of(parts, number)
         state, metrics = train_step(state, jax.random.key(0), rows, parts.tables)
@@ -73,8 +82,17 @@ def trained(shape: tuple[int, int, int], steps: int) -> tuple[list[float], Any]:
     return losses, state
 
 
-def given(config: ConfigDict, objectives: Any, heads: dict[str, int], **options: Any) -> Any:
-    """A mesh, a new state and a training step of batches that are given, not drawn."""
+def given(
+    config: ConfigDict,
+    objectives: Any,
+    heads: dict[str, int],
+    *,
+    start: bool = True,
+    **options: Any,
+) -> Any:
+    """A mesh, a new state (or its shapes alone) and a training step of batches that are given, not
+    drawn.
+    """
     shape = tuple(config.mesh[axis] for axis in sharding.AXES)
     mesh = sharding.make_mesh(config.mesh, devices(shape))
     model = vit.build(config.model, heads, "float32")
@@ -84,8 +102,12 @@ def given(config: ConfigDict, objectives: Any, heads: dict[str, int], **options:
     def create(key: jax.Array) -> Any:
         return state_lib.create(model.init(key), optimizer, ema=config.optimizer.ema > 0)
 
-    laid = state_lib.shardings(jax.eval_shape(create, jax.random.key(0)), mesh)
-    state = jax.jit(create, out_shardings=laid)(jax.random.key(0))
+    state = jax.eval_shape(create, jax.random.key(0))
+    laid = state_lib.shardings(state, mesh)
+    if start:
+        state = jax.jit(create, out_shardings=laid)(jax.random.key(0))
+    else:
+        state = checkpoint.like(state, laid)
     return (
         mesh,
         state,

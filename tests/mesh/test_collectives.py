@@ -47,7 +47,8 @@ def test_a_step_sends_what_its_mesh_needs_and_no_more(name):
 def lowered(shape, **model):
     """The step of a batch of floats that is given."""
     config = tiny(shape, **model)
-    mesh, state, train_step = given(config, {"classify": (1.0, Classify(0.1))}, {"head": 10})
+    objectives = {"classify": (1.0, Classify(0.1))}
+    mesh, state, train_step = given(config, objectives, {"head": 10}, start=False)
     batch = {"image": np.zeros((32, 16, 16, 3), np.float32), "valid": np.ones(32, np.float32)}
     batch |= {"label": np.zeros(32, np.int32), "label_b": np.zeros(32, np.int32)}
     batch |= {"label_weight": np.ones(32, np.float32)}

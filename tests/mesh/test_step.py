@@ -71,6 +71,8 @@ def test_drawing_beside_the_step_gives_the_same_bits():
     shape, ends = EIGHT, []
     for draw in ("fused", "beside"):
         config = tiny(shape, depth=1)
+        del config.data.sources["b"]  # all of it is long to compile
+        config.data.sources.a.share = 1.0
         config.draw = draw
         parts = experiment.build(config, devices(shape))
         key, state, losses = jax.random.key(0), parts.start(), []
@@ -170,7 +172,7 @@ def test_accumulation_is_refused_where_a_loss_is_of_the_whole_batch():
     config = tiny(ONE)
     config.accumulate = 4
     with pytest.raises(ConfigError, match=r"accumulate=4 .*objective\.contrast .*accumulate=1\.$"):
-        given(config, {"contrast": (1.0, Contrast())}, {"head": 10})
+        given(config, {"contrast": (1.0, Contrast())}, {"head": 10}, start=False)
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted():

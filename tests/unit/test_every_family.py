@@ -15,11 +15,13 @@ from jaxfdsl import generators
 from jaxfdsl.generators import catalog, dataset
 from tests import programs
 
-SMALL = {  # fewer points where only equality counts
+SMALL = {  # fewer points and lines where only equality counts
     "fractaldb": {"num_points": 20_000},
     "svd_fractal": {"num_points": 20_000},
     "perturbed": {"num_points": 20_000},
-    "segrcdb": {"objects": 10},
+    "rcdb": {"polygons": (1, 40)},
+    "visualatom": {"polygons": (1, 40)},
+    "segrcdb": {"objects": 5, "polygons": (1, 40)},
 }
 ONE_OF_EACH = {entry.family: name for name, entry in reversed(catalog.DATASETS.items())}
 

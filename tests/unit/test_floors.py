@@ -1,6 +1,7 @@
 """The house rules, read from the source: who imports whom, how files are called, how long."""
 
 import ast
+import functools
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -28,13 +29,20 @@ def module_name(file: pathlib.Path) -> str:
 def imports(file: pathlib.Path, source: str | None = None) -> Iterator[str]:
     """Full names of all that a file imports, in functions too: a.b.c for `from a.b import c`."""
     package = module_name(file).split(".")[:-1]
-    for node in ast.walk(ast.parse(file.read_text() if source is None else source)):
+    for node in statements(file.read_text() if source is None else source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             base = [*base, node.module] if node.module else base
             yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+@functools.cache
+def statements(source: str) -> list[ast.AST]:
+    """Those of a file that import."""
+    kinds = (ast.Import, ast.ImportFrom)
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
 
 
 def starts(name: str, prefixes: tuple[str, ...]) -> bool:
