@@ -37,10 +37,12 @@ if not flags.FLAGS.is_parsed():
 jaxtyping.install_import_hook("jaxfdsl", "beartype.beartype")
 
 
+gc.disable()  # nothing imported is garbage: a quarter of the time of collecting went into looking
+
+
 def pytest_collection_finish():
-    # Nothing imported is garbage, and programs under way make little: a sixth of the time of
-    # tracing went into looking.
-    gc.freeze()
+    gc.freeze()  # what was imported; and what programs make is looked through less often
+    gc.enable()
     gc.set_threshold(20_000, 10, 10)
 
 

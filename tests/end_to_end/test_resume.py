@@ -89,11 +89,12 @@ def test_kill_9_and_a_signal_change_no_bit(root, tmp_path, unbroken):
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "summary.json").exists()
 
+    written = re.findall(r'"step": (\d+),', (tmp_path / "metrics.jsonl").read_text())
     process = start(root, tmp_path)
-    wait_for_step(process, tmp_path, 53)
+    wait_for_step(process, tmp_path, int(written[-1]) + 10)
     process.terminate()
     out = finish(process)
-    assert re.search(rf"Continuing {tmp_path} at step (15|30) of {STEPS}", out)
+    assert re.search(rf"Continuing {tmp_path} at step (15|30|45) of {STEPS}", out)
     assert "Stopped at step" in out and "the same command continues" in out
     step = int(out.split("Stopped at step ")[1].split()[0])
     assert (tmp_path / "checkpoints" / str(step)).is_dir()

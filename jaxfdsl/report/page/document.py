@@ -50,7 +50,7 @@ def compose(found: Sequence[Run], galleries: Pictures, models: Pictures | None =
         return _document(found, made)
 
     shown = [picture for kind, _ in kinds for picture in kind]
-    room = LIMIT - len(page([""] * len(shown)).encode())
+    room = LIMIT - len(page(["-"] * len(shown)).encode())  # "" would be a picture left out
     if room < 0:
         raise ConfigError(
             f"A page of these {len(found)} runs would be above {LIMIT / 1e6:.1f} MB: name fewer."
