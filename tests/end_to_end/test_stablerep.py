@@ -211,7 +211,7 @@ def test_images_that_agree_with_their_caption_are_chosen(
     monkeypatch.setattr(agreement, "_scorer", stopped)
     with pytest.raises(SystemExit):
         cli.run([*words, "--out=good"])
-    assert [file.name for file in parts.glob("*.npy")] == ["000000000000.npy"]
+    assert [file.name for file in parts.glob("*.done")] == ["000000000000.done"]
     cli.run([*words, "--out=good"])  # goes on with the second part
     assert calls == [0, 10, 10, 20] and not parts.exists()
     capsys.readouterr()
