@@ -6,9 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxfdsl import config as c
 from jaxfdsl.config import ConfigError
 from jaxfdsl.data.batches import Batches, eval_batches
 from jaxfdsl.data.formula import HELD_OUT, from_dataset
+from jaxfdsl.evaluators import checks
+from jaxfdsl.models import vit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +104,24 @@ def test_sources_may_share_their_classes():
     with pytest.raises(ConfigError, match=r"'i' in data\.sources\.second a and 'j' in"):
         shares = dict.fromkeys(third, 0.25) | {"first": 0.5}
         dataclasses.replace(batches, sources=third, shares=shares)
+
+
+def test_an_evaluation_finds_its_classes_among_those_that_are_shared():
+    config, names = c.default_config(), tuple("abcdefghij")
+    config.data.label_space = "shared"
+    for name in ("first", "second"):
+        config.data.sources[name] = c.store_source(name)
+    config.evals.test = c.accuracy_eval(c.store_source("third"))
+    config.model.update(depth=1, width=16, num_heads=2)
+    model = vit.build(config.model, 10, "float32")
+    named = dataclasses.replace(formula(), class_names=names)
+    trained = {"first": formula(seed=1), "second": named}  # the first has no names to compare
+    assert checks.label_offset(config, trained, model, "test", named) == 0
+    other = dataclasses.replace(named, class_names=names[::-1])
+    with pytest.raises(ConfigError, match="number their classes differently"):
+        checks.label_offset(config, trained, model, "test", other)
+    config.data.label_space = "joined"
+    assert checks.label_offset(config, trained, model, "test", named) == 10
 
 
 def test_neighbours_that_may_be_mixed_are_of_one_source():

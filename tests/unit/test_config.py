@@ -181,6 +181,10 @@ def test_an_image_that_patches_do_not_divide_names_the_nearest_sizes():
         ),
         ({"augment.crop_scale": (0.5, 3.0)}, "shares of the area, up to 1"),
         ({"init_head": "kept"}, "init_head='kept' is not known: type --config.init_head=keep"),
+        (
+            {"optimizer.ema_warmup": True},
+            "optimizer.ema=0.0 does not keep: type --config",
+        ),
         ({"optimizer.layer_decay": 0.0}, "optimizer.layer_decay=0.0: type above 0, up to 1"),
         (
             {"objective.segment.weight": 1.0, "augment.cutmix": 1.0},
